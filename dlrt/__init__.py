@@ -1,0 +1,29 @@
+"""Dynamical low-rank training: networks whose weights are low rank while they train."""
+
+from dlrt import accounting, diagnostics, integrators, textbook
+from dlrt.baselines import BASELINES
+from dlrt.errors import Divergence
+from dlrt.factors import Factors, random_factors
+from dlrt.integrators import INTEGRATORS
+from dlrt.layers import LowRankConv2d, LowRankLayer, LowRankLinear
+from dlrt.surgery import factorize, low_rank_layers, merge
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BASELINES",
+    "INTEGRATORS",
+    "Divergence",
+    "Factors",
+    "LowRankConv2d",
+    "LowRankLayer",
+    "LowRankLinear",
+    "accounting",
+    "diagnostics",
+    "factorize",
+    "integrators",
+    "low_rank_layers",
+    "merge",
+    "random_factors",
+    "textbook",
+]

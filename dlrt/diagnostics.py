@@ -1,0 +1,52 @@
+"""What to look at when a run surprises."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dlrt.closures import Closure, Replay, gradient_pass
+from dlrt.integrators import Integrator
+from dlrt.surgery import low_rank_layers
+from dlrt.tape import recording
+
+
+@torch.no_grad()
+def outside_tangent(model: nn.Module, closure: Closure) -> dict[str, float]:
+    """‖(I − P(Y)) G‖ / ‖G‖ of each low-rank layer: the share of the gradient that its tangent space cannot follow.
+
+    The ε of the papers' error bounds, relative. Forms G (m, n). Parameters, their gradients, buffers and random
+    generators are left as they were; a layer the loss does not depend on is left out.
+    """
+    grads = [(p, p.grad) for p in model.parameters()]
+    with Replay(model).again(), recording(low_rank_layers(model)) as tapes:
+        gradient_pass(closure)
+    for p, grad in grads:
+        p.grad = grad
+    shares = {}
+    for name, tape in tapes.items():
+        if tape.reached:
+            G, (U, _, V) = tape.dense(), tape.Y
+            outside = G - U @ (U.mT @ G)
+            outside = outside - (outside @ V) @ V.mT
+            norm = float(torch.linalg.matrix_norm(G))
+            shares[name] = float(torch.linalg.matrix_norm(outside)) / norm if norm else 0.0
+    return shares
+
+
+def orthogonality_drift(model: nn.Module) -> dict[str, float]:
+    """max(|UᵀU − I|, |VᵀV − I|) of each low-rank layer."""
+    return {name: max(_drift(layer.U), _drift(layer.V)) for name, layer in low_rank_layers(model).items()}
+
+
+def at_max_rank(integrator: Integrator) -> list[str]:
+    """Layers whose rank the bound `max_rank`, or their own size, holds back."""
+    bound = integrator.param_groups[0]["max_rank"]
+    return [
+        n for n, layer in integrator.layers.items() if layer.rank >= min(bound or layer.rank + 1, *layer.matrix_shape)
+    ]
+
+
+def _drift(Q: torch.Tensor) -> float:
+    Q = Q.detach().double()
+    return float((Q.mT @ Q - torch.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)).abs().max())

@@ -1,0 +1,85 @@
+"""Linear algebra of the integrators: the one place that orthonormalises, augments and truncates.
+
+Letters: m outputs, n inputs, r rank, b batch. Pure functions of tensors; nothing here knows of layers or networks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlrt.errors import Divergence
+from dlrt.factors import Factors
+
+
+def orthonormalize(X: Tensor) -> Tensor:
+    """Orthonormal basis (m, r) of the columns of X (m, r), by Householder QR."""
+    return torch.linalg.qr(X).Q
+
+
+def complement(U: Tensor, D: Tensor) -> Tensor:
+    """Orthonormal basis Ũ (m, k) of range((I − U Uᵀ) D), k ≤ min(r, m − rank U): the basis augmentation.
+
+    Only directions of (I − U Uᵀ) D above ε‖D‖ are kept (ε = 100 machine epsilons), so that a D of low rank, as
+    every batch smaller than r gives, adds no arbitrary directions and `[U, Ũ]` stays orthonormal.
+
+    Args:
+        U: (m, r₀), orthonormal columns.
+        D: (m, r), the displacement of the K- or L-step.
+    """
+    free = U.shape[0] - U.shape[1]
+    if free == 0:
+        return U[:, :0]
+    W = _project_out(U, _project_out(U, D))
+    Q, R = torch.linalg.qr(W)
+    floor = 100 * torch.finfo(D.dtype).eps * torch.linalg.matrix_norm(D)
+    if W.shape[1] > free or bool((R.diagonal().abs() <= floor).any()):
+        A, sigma, _ = svd(R)
+        Q = Q @ A[:, : min(free, int((sigma > floor).sum()))]
+    # A direction just above the floor carries up to eps/ε of U: project and orthonormalise once more.
+    return orthonormalize(_project_out(U, Q))
+
+
+def _project_out(U: Tensor, X: Tensor) -> Tensor:
+    return X - U @ (U.mT @ X)
+
+
+def svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD `A, σ, Bᵀ` of X, in float64 where the float32 algorithm does not converge.
+
+    Raises:
+        Divergence: X is not finite.
+    """
+    if not bool(X.isfinite().all()):
+        raise Divergence("the coefficients are not finite: lower the learning rate")
+    try:
+        A, sigma, Bt = torch.linalg.svd(X, full_matrices=False)
+    except torch.linalg.LinAlgError:
+        # LAPACK's divide and conquer fails on finite cores with many equal singular values.
+        A, sigma, Bt = (x.to(X.dtype) for x in torch.linalg.svd(X.double(), full_matrices=False))
+    return A, sigma, Bt
+
+
+def truncation_rank(sigma: Tensor, tau: float, min_rank: int = 1, max_rank: int | None = None) -> int:
+    """Smallest r₁ with ‖(σ_{r₁+1}, …)‖₂ ≤ τ‖σ‖₂ (abc-PSI, Algorithm 4.1), within [min_rank, max_rank] and len(σ).
+
+    Args:
+        sigma: (k,), singular values in descending order; all zero gives `min_rank`.
+    """
+    energy = sigma.double().square().flip(0).cumsum(0).flip(0)  # energy[i] = Σ_{j ≥ i} σ_j²
+    rank = int((energy > tau**2 * energy[0]).sum())
+    upper = len(sigma) if max_rank is None else min(max_rank, len(sigma))
+    return max(min(rank, upper), min(min_rank, upper))
+
+
+def truncate(Y: Factors, tau: float | None, min_rank: int = 1, max_rank: int | None = None) -> Factors:
+    """Y with its rank reduced to what the tolerance τ leaves; its core becomes diagonal, σ descending.
+
+    Args:
+        Y: U (m, k) and V (n, l) orthonormal, S (k, l).
+        tau: relative tolerance in [0, 1); None keeps `max_rank` singular values, whatever their size.
+    """
+    A, sigma, Bt = svd(Y.S)
+    upper = len(sigma) if max_rank is None else min(max_rank, len(sigma))
+    rank = upper if tau is None else truncation_rank(sigma, tau, min_rank, max_rank)
+    return Factors(Y.U @ A[:, :rank], torch.diag(sigma[:rank]), Y.V @ Bt[:rank].mT)

@@ -1,0 +1,65 @@
+"""The options that integrators and baselines share, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dlrt.descent import RULES, TRANSPORTS
+
+BaseOptimizer = Callable[[list[Tensor]], Optimizer]
+
+
+def check_options(
+    *,
+    lr: float,
+    tau: float | None,
+    min_rank: int,
+    max_rank: int | None,
+    optimizer: str,
+    decay: float,
+    inner_steps: int,
+    transport: str,
+    max_grad_norm: float | None,
+) -> None:
+    """Raise ValueError for a value no integrator or baseline can work with."""
+    rules: list[tuple[str, Any, bool, str]] = [
+        ("lr", lr, lr >= 0, "at least 0"),
+        ("tau", tau, tau is None or 0 <= tau < 1, "in [0, 1), or None to keep the rank"),
+        ("min_rank", min_rank, min_rank >= 1, "at least 1"),
+        (
+            "max_rank",
+            max_rank,
+            max_rank is None or max_rank >= min_rank,
+            f"None or at least min_rank = {min_rank}",
+        ),
+        ("optimizer", optimizer, optimizer in RULES, f"one of {', '.join(RULES)}"),
+        ("decay", decay, decay >= 0 and lr * decay < 1, "at least 0, and lr · decay below 1"),
+        ("inner_steps", inner_steps, inner_steps >= 1, "at least 1"),
+        ("transport", transport, transport in TRANSPORTS, f"one of {', '.join(TRANSPORTS)}"),
+        ("max_grad_norm", max_grad_norm, max_grad_norm is None or max_grad_norm > 0, "None or above 0"),
+    ]
+    for name, value, ok, rule in rules:
+        if not ok:
+            raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def base_factory(
+    base_optimizer: BaseOptimizer | None, optimizer: str, lr: float, betas: tuple[float, float], eps: float
+) -> BaseOptimizer:
+    """`base_optimizer`, or torch's optimiser of the same kind as the one on K, L and S."""
+    if base_optimizer is not None:
+        if isinstance(base_optimizer, Optimizer) or not callable(base_optimizer):
+            raise ValueError(
+                "base_optimizer must be a function from parameters to an optimiser, "
+                f"e.g. functools.partial(torch.optim.AdamW, lr=1e-3), got {base_optimizer!r}"
+            )
+        return base_optimizer
+    if optimizer == "adam":
+        return partial(torch.optim.Adam, lr=lr, betas=betas, eps=eps)
+    return partial(torch.optim.SGD, lr=lr, momentum=betas[0] if optimizer == "momentum" else 0.0)

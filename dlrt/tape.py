@@ -1,0 +1,148 @@
+"""The gradient of a low-rank layer, recorded in one forward and one backward pass and never formed.
+
+For a layer z = x Yᵀ + bias with cotangent δ = ∂ℓ/∂z the full gradient is G = δᵀ x (m, n). A step needs only products:
+
+    G V = δᵀ (x V)      Gᵀ U = xᵀ (δ U)      Uᵀ G V = (δ U)ᵀ (x V)
+
+and xV and δU are by-products of the layer's forward and backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dlrt.factors import Factors
+from dlrt.matricize import View
+
+if TYPE_CHECKING:
+    from dlrt.layers import LowRankLayer
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of the layer, once the backward pass has come by."""
+
+    x: Tensor
+    version: int  # of x: a later in-place change would falsify the products
+    xV: Tensor
+    delta: Tensor
+    deltaU: Tensor
+
+
+class Gradient:
+    """G at the point Y = U S Vᵀ, a sum over the layer's calls; `scale` multiplies it (gradient clipping).
+
+    A basis handed to `right`, `left` and `core` begins with the columns of the V or U of the point: their products are
+    known already, and only those with the further columns are computed.
+    """
+
+    def __init__(self, Y: Factors, view: View) -> None:
+        self.Y, self.view = Y, view
+        self.calls: list[Call] = []
+        self.scale: Tensor | float = 1.0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the loss depended on the layer."""
+        return bool(self.calls)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's output, recording the call."""
+        U, S, V = self.Y
+        xV = self.view.right(x, V)
+        p = self.view.expand(xV, S)  # x V Sᵀ: its cotangent is δ U
+        if not p.requires_grad:
+            p.requires_grad_()
+        z = self.view.expand(p, U, bias)
+        delta: list[Tensor] = []
+        x, version = x.detach(), x._version
+        z.register_hook(delta.append)
+        p.register_hook(lambda deltaU: self.calls.append(Call(x, version, xV.detach(), delta.pop(), deltaU)))
+        return z
+
+    @cached_property
+    def GV(self) -> Tensor:
+        """G V (m, r) at the point's own V."""
+        return self._sum(self.view.inner(c.delta, c.xV) for c in self._checked())
+
+    @cached_property
+    def GtU(self) -> Tensor:
+        """Gᵀ U (n, r) at the point's own U."""
+        return self._sum(self.view.adjoint(c.x, c.deltaU) for c in self._checked())
+
+    def right(self, V: Tensor) -> Tensor:
+        """G V (m, k)."""
+        new = V[:, self.Y.V.shape[1] :]
+        if new.shape[1] == 0:
+            return self.GV
+        products = (self.view.inner(c.delta, self.view.right(c.x, new)) for c in self._checked())
+        return torch.cat([self.GV, self._sum(products)], 1)
+
+    def left(self, U: Tensor) -> Tensor:
+        """Gᵀ U (n, k)."""
+        new = U[:, self.Y.U.shape[1] :]
+        if new.shape[1] == 0:
+            return self.GtU
+        products = (self.view.adjoint(c.x, self.view.left(c.delta, new)) for c in self._checked())
+        return torch.cat([self.GtU, self._sum(products)], 1)
+
+    def core(self, U: Tensor, V: Tensor) -> Tensor:
+        """Uᵀ G V (k, l)."""
+        new_U, new_V = U[:, self.Y.U.shape[1] :], V[:, self.Y.V.shape[1] :]
+        top = torch.cat([self.Y.U.mT @ self.GV, self.GtU.mT @ new_V], 1)
+        if new_U.shape[1] == 0:
+            return top
+        corner = new_U.new_zeros(new_U.shape[1], 0)
+        if new_V.shape[1] > 0:
+            view = self.view
+            corner = self._sum(view.inner(view.left(c.delta, new_U), view.right(c.x, new_V)) for c in self._checked())
+        return torch.cat([top, torch.cat([new_U.mT @ self.GV, corner], 1)])
+
+    def tangent_norm2(self) -> Tensor:
+        """‖P(Y) G‖², the squared norm of the gradient's part in the tangent space of the rank-r matrices at Y."""
+        inside = self.Y.U.mT @ self.GV
+        return self.GV.square().sum() + self.GtU.square().sum() - inside.square().sum()
+
+    def dense(self) -> Tensor:
+        """G itself (m, n): for diagnostics and tests only."""
+        return self._sum(self.view.adjoint(c.x, c.delta).mT for c in self._checked())
+
+    def rescale(self, scale: Tensor | float) -> None:
+        """Multiply G by a scalar."""
+        self.scale = scale
+        self.__dict__.pop("GV", None)
+        self.__dict__.pop("GtU", None)
+
+    def _checked(self) -> Iterator[Call]:
+        for call in self.calls:
+            if call.x._version != call.version:
+                raise RuntimeError(
+                    "the input of a low-rank layer was modified in place before the step had used it: "
+                    "use the out-of-place operation (for nn.ReLU: inplace=False)"
+                )
+            yield call
+
+    def _sum(self, products: Iterator[Tensor]) -> Tensor:
+        total = sum(products)
+        assert isinstance(total, Tensor)
+        return total if isinstance(self.scale, float) else total * self.scale
+
+
+@contextmanager
+def recording(layers: Mapping[str, LowRankLayer]) -> Iterator[dict[str, Gradient]]:
+    """Record the gradient of each layer, by its name, for the forward passes within the context."""
+    tapes = {name: Gradient(layer.factors, layer.view) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer.tape = tapes[name]
+    try:
+        yield tapes
+    finally:
+        for layer in layers.values():
+            layer.tape = None
