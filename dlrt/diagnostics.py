@@ -19,6 +19,7 @@ def outside_tangent(model: nn.Module, closure: Closure) -> dict[str, float]:
     generators are left as they were; a layer the loss does not depend on is left out.
     """
     grads = [(p, p.grad) for p in model.parameters()]
+    model.zero_grad()  # lets go of the gradients, so that the pass does not add to them
     with Replay(model).again(), recording(low_rank_layers(model)) as tapes:
         gradient_pass(closure)
     for p, grad in grads:

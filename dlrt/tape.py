@@ -95,15 +95,15 @@ class Gradient:
 
     def core(self, U: Tensor, V: Tensor) -> Tensor:
         """Uᵀ G V (k, l)."""
-        new_U, new_V = U[:, self.Y.U.shape[1] :], V[:, self.Y.V.shape[1] :]
-        top = torch.cat([self.Y.U.mT @ self.GV, self.GtU.mT @ new_V], 1)
-        if new_U.shape[1] == 0:
-            return top
-        corner = new_U.new_zeros(new_U.shape[1], 0)
-        if new_V.shape[1] > 0:
-            view = self.view
-            corner = self._sum(view.inner(view.left(c.delta, new_U), view.right(c.x, new_V)) for c in self._checked())
-        return torch.cat([top, torch.cat([new_U.mT @ self.GV, corner], 1)])
+        view, new_U, new_V = self.view, U[:, self.Y.U.shape[1] :], V[:, self.Y.V.shape[1] :]
+        left = U.mT @ self.GV
+        if new_V.shape[1] == 0:
+            return left
+        right = self.GtU.mT @ new_V
+        if new_U.shape[1] > 0:
+            products = (view.inner(view.left(c.delta, new_U), view.right(c.x, new_V)) for c in self._checked())
+            right = torch.cat([right, self._sum(products)])
+        return torch.cat([left, right], 1)
 
     def tangent_norm2(self) -> Tensor:
         """‖P(Y) G‖², the squared norm of the gradient's part in the tangent space of the rank-r matrices at Y."""

@@ -1,8 +1,7 @@
 """Every integrator, written line by line from the equations of its paper: the oracle of the tests.
 
-The low-rank solution `Y = U S Vᵀ` of the gradient flow `Ẏ = −∇ℓ(Y)` takes one step of size h. Nothing is
-clever: each K-, L- and S-flow is solved by explicit Euler substeps, and each substep evaluates the dense
-gradient afresh at the point where the flow is, which is the *joint* state of all layers.
+`Y = U S Vᵀ` follows the gradient flow `Ẏ = −∇ℓ(Y)` for one step of size h. Nothing is clever: every explicit Euler
+substep of every K-, L- and S-flow evaluates the dense gradient afresh, at the *joint* state of all layers.
 
 Shapes per layer: Y, ∇ℓ(Y) (m, n); U (m, r), S (r, r), V (n, r); K = U S (m, r), L = V Sᵀ (n, r). U0, K1, …
 are values at t0 and t1; `hat` marks an augmented basis, `til` (tilde) the directions that augmentation adds.

@@ -159,13 +159,14 @@ class Integrator(Optimizer):
         return loss
 
     def _whole_step(self, closure: Closure | Sequence[Closure]) -> Tensor:
-        replay = Replay(self.model)
+        replay = Replay(self.model) if self.new_points else None
         loss, tapes = self._first_gradient(closure)
         steps = {name: LayerStep(self._decayed(tape.Y)) for name, tape in tapes.items() if tape.reached}
         for flow in self.flows:
             if flow in self.new_points:
                 for name, step in steps.items():
                     self.layers[name].factors = step.base
+                assert replay is not None
                 with replay.again():
                     tapes = self._next_gradient(closure, tapes)
             for name, step in steps.items():
