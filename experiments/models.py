@@ -1,0 +1,61 @@
+"""The papers' networks as plain torch modules, and users' own by name."""
+
+from collections import OrderedDict
+from typing import Any
+
+from torch import nn
+
+from experiments.importing import resolve
+
+
+def mlp(
+    in_features: int = 784, width: int = 500, depth: int = 5, classes: int = 10, bias: bool = True
+) -> nn.Sequential:
+    """`depth` linear layers with ReLU between them, for input (b, …) of `in_features` numbers each.
+
+    The layers are named hidden.0 … hidden.{depth − 2} and output. DLRT, 2022, Tables 5 and 6: width 500
+    and 784. Raises ValueError if a size is not a positive integer.
+    """
+    for key, value in {"in_features": in_features, "width": width, "depth": depth, "classes": classes}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key} is {value!r}: give a positive integer")
+    sizes = [in_features] + [width] * (depth - 1)
+    hidden: OrderedDict[str, nn.Module] = OrderedDict()
+    for i in range(depth - 1):
+        hidden[str(i)] = nn.Linear(sizes[i], sizes[i + 1], bias=bias)
+        hidden[f"relu{i}"] = nn.ReLU()
+    output = nn.Linear(sizes[-1], classes, bias=bias)
+    return nn.Sequential(OrderedDict(flatten=nn.Flatten(), hidden=nn.Sequential(hidden), output=output))
+
+
+def lenet5(classes: int = 10) -> nn.Sequential:
+    """LeNet5 for images (b, 1, 28, 28) with the matrices of DLRT, 2022, Table 7.
+
+    conv.0 is 20 × 25, conv.1 50 × 500, hidden 500 × 800 and output `classes` × 500; each convolution is
+    followed by 2 × 2 max-pooling and ReLU.
+    """
+    conv: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, (channels, filters) in enumerate([(1, 20), (20, 50)]):
+        conv[str(i)] = nn.Conv2d(channels, filters, kernel_size=5)
+        conv[f"pool{i}"] = nn.MaxPool2d(2)
+        conv[f"relu{i}"] = nn.ReLU()
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Sequential(conv),
+            flatten=nn.Flatten(),
+            hidden=nn.Linear(800, 500),
+            relu=nn.ReLU(),
+            output=nn.Linear(500, classes),
+        )
+    )
+
+
+def build(target: str, /, **kwargs: Any) -> nn.Module:
+    """The module that "package.module:Name" returns for `kwargs`.
+
+    Raises ValueError if it cannot be imported, does not take `kwargs`, or returns no nn.Module.
+    """
+    model = resolve(target, kwargs)(**kwargs)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{target} returned a {type(model).__name__}: it must return a torch.nn.Module")
+    return model

@@ -1,0 +1,117 @@
+"""Batches: a permutation per epoch, reproducible, exactly normalised."""
+
+import pytest
+import torch
+
+from experiments.data import Split, Splits
+
+N = 103
+
+
+@pytest.fixture
+def splits():
+    """Image i has the pixels i, i, i + 100, i + 100 and label i."""
+    first = torch.arange(N, dtype=torch.uint8)
+    images = torch.stack([first, first, first + 100, first + 100], dim=1).reshape(N, 1, 2, 2)
+    part = Split(images, torch.arange(N))
+    return Splits(part, None, Split(images[:7], torch.arange(7)), mean=0.1307, std=0.3081)
+
+
+def epoch(splits, seed=None, batch_size=16, **options):
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return list(splits.batches(splits.train, batch_size, generator, **options))
+
+
+def labels(batches):
+    return torch.cat([y for _, y in batches]).tolist()
+
+
+def test_an_epoch_is_a_permutation_with_images_and_labels_together(splits):
+    batches = epoch(splits, seed=3)
+    assert [len(y) for _, y in batches] == [16] * 6 + [7]
+    assert sorted(labels(batches)) == list(range(N))
+    assert labels(batches) != list(range(N))
+    for x, y in batches:
+        pixels = (x * 0.3081 + 0.1307) * 255
+        assert pixels[:, 0, 0, 0].round().long().tolist() == y.tolist()
+        assert pixels[:, 0, 1, 1].round().long().tolist() == (y + 100).tolist()
+
+
+def test_normalisation_is_exact_in_float32(splits):
+    for seed in (None, 0):
+        for x, y in epoch(splits, seed):
+            exact = (splits.train.images[y].double() / 255 - 0.1307) / 0.3081
+            assert x.dtype == torch.float32
+            assert (x.double() - exact).abs().max() < 5e-7
+
+
+def test_the_same_seed_gives_the_same_order_and_the_next_epoch_another(splits):
+    assert labels(epoch(splits, seed=1)) == labels(epoch(splits, seed=1))
+    assert labels(epoch(splits, seed=1)) != labels(epoch(splits, seed=2))
+    generator = torch.Generator().manual_seed(1)
+    first, second = (labels(splits.batches(splits.train, 16, generator)) for _ in range(2))
+    assert first != second
+
+
+def test_the_order_does_not_touch_the_global_generator(splits):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    epoch(splits, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_a_generator_the_order_is_the_stored_one(splits):
+    assert labels(epoch(splits)) == list(range(N))
+
+
+def test_drop_last_drops_the_incomplete_batch_only(splits):
+    assert [len(y) for _, y in epoch(splits, seed=0, drop_last=True)] == [16] * 6
+    assert [len(y) for _, y in epoch(splits, batch_size=N, drop_last=True)] == [N]
+
+
+def test_float_images_keep_their_scale_and_are_not_written_to():
+    images = torch.rand(5, 3)
+    kept = images.clone()
+    part = Split(images, torch.arange(5))
+    data = Splits(part, part, part, mean=0.5, std=2.0)
+    ((x, _),) = data.batches(part, 5)
+    torch.testing.assert_close(x, (kept - 0.5) / 2)
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize(("size", "drop_last"), [(0, False), (-1, False), (N + 1, True)])
+def test_impossible_batch_sizes_are_refused(splits, size, drop_last):
+    with pytest.raises(ValueError, match=f"batch_size is {size}"):
+        epoch(splits, batch_size=size, drop_last=drop_last)
+
+
+def test_to_moves_every_part(splits):
+    moved = splits.to("meta")
+    assert {t.device.type for s in (moved.train, moved.test) for t in (s.images, s.labels)} == {"meta"}
+    assert (moved.mean, moved.std, moved.val) == (0.1307, 0.3081, None)
+
+
+@pytest.mark.parametrize(
+    ("images", "targets", "rule"),
+    [
+        (torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), "images have type torch.int64"),
+        (torch.zeros(3, 2), torch.zeros(3), "labels have type torch.float32"),
+        (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.int64), r"shape \(3, 1\)"),
+        (torch.zeros(3, 2), torch.zeros(4, dtype=torch.int64), r"\(3, 2\) do not fit labels of shape \(4,\)"),
+        (torch.zeros(3), torch.zeros(3, dtype=torch.int64), r"\(3,\) do not fit"),
+        (torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), "give N >= 1"),
+    ],
+)
+def test_unusable_tensors_are_refused(images, targets, rule):
+    with pytest.raises(ValueError, match=rule):
+        Split(images, targets)
+
+
+def test_parts_of_different_shape_and_a_zero_std_are_refused():
+    a, b = (Split(torch.zeros(2, n), torch.zeros(2, dtype=torch.int64)) for n in (3, 4))
+    with pytest.raises(ValueError, match=r"test images have shape \(4,\) each and train images \(3,\)"):
+        Splits(a, a, b)
+    with pytest.raises(ValueError, match=r"val images"):
+        Splits(a, b, a)
+    with pytest.raises(ValueError, match="std is 0"):
+        Splits(a, a, a, std=0)

@@ -1,0 +1,104 @@
+"""The papers' networks: names, shapes and counts of the layers; models by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from experiments import models
+from experiments.importing import resolve
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+
+
+def matrices(model):
+    """The matrix shape of every weight by layer name."""
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    return {name: tuple(layer.weight.flatten(1).shape) for name, layer in layers.items()}
+
+
+def test_mlp_layers_and_count():
+    model = models.mlp()
+    assert matrices(model) == {
+        "hidden.0": (500, 784),
+        "hidden.1": (500, 500),
+        "hidden.2": (500, 500),
+        "hidden.3": (500, 500),
+        "output": (10, 500),
+    }
+    assert sum(m * n for m, n in matrices(model).values()) == 784 * 500 + 3 * 250_000 + 5_000 == 1_147_000
+    assert sum(p.numel() for p in model.parameters()) == 1_147_000 + 4 * 500 + 10
+    assert sum(p.numel() for p in models.mlp(bias=False).parameters()) == 1_147_000
+
+
+def test_mlp_computes_relu_layers():
+    torch.manual_seed(0)
+    model = models.mlp(in_features=6, width=5, depth=3, classes=4)
+    x = torch.randn(7, 1, 2, 3)
+    w0, b0, w1, b1, w2, b2 = model.parameters()
+    h = (x.reshape(7, 6) @ w0.T + b0).clamp(min=0)
+    h = (h @ w1.T + b1).clamp(min=0)
+    torch.testing.assert_close(model(x), h @ w2.T + b2)
+
+
+def test_mlp_of_one_layer_is_the_output_layer():
+    assert matrices(models.mlp(in_features=6, depth=1)) == {"output": (10, 6)}
+
+
+@pytest.mark.parametrize("values", [{"width": 0}, {"depth": -1}, {"classes": 2.5}, {"in_features": None}])
+def test_mlp_refuses_impossible_sizes(values):
+    key, value = next(iter(values.items()))
+    with pytest.raises(ValueError, match=f"{key} is {value}: give a positive integer"):
+        models.mlp(**values)
+
+
+def test_lenet5_has_the_matrices_of_table_7():
+    model = models.lenet5()
+    assert matrices(model) == {"conv.0": (20, 25), "conv.1": (50, 500), "hidden": (500, 800), "output": (10, 500)}
+    assert sum(m * n for m, n in matrices(model).values()) == 430_500
+
+
+def test_lenet5_computes_pooled_relu_convolutions():
+    torch.manual_seed(0)
+    model = models.lenet5(classes=3)
+    x = torch.randn(2, 1, 28, 28)
+    k0, c0, k1, c1, w2, b2, w3, b3 = model.parameters()
+    h = torch.relu(torch.max_pool2d(torch.conv2d(x, k0, c0), 2))
+    h = torch.relu(torch.max_pool2d(torch.conv2d(h, k1, c1), 2)).reshape(2, 800)
+    torch.testing.assert_close(model(x), torch.relu(h @ w2.T + b2) @ w3.T + b3)
+
+
+def test_build_calls_the_target():
+    assert matrices(models.build("torch.nn:Linear", in_features=3, out_features=2)) == {"": (2, 3)}
+    with pytest.raises(ValueError, match="unknown key 'witdh' in kwargs: did you mean 'width'"):
+        models.build("experiments.models:mlp", witdh=3)
+    with pytest.raises(ValueError, match="builtins:dict returned a dict: it must return a torch"):
+        models.build("builtins:dict")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("mlp5_500", 1_147_000),
+        ("mlp5_784", 4 * 784**2 + 7_840),
+        ("mlp5_5120", 784 * 5120 + 3 * 5120**2 + 51_200),
+        ("lenet5", 430_500),
+    ],
+)
+def test_configs_build_the_nets_they_name(name, weights):
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    assert config.name == name
+    with torch.device("meta"):  # no memory and no random numbers for the 80 million weights of mlp5_5120
+        model = models.build(config.target, **config.kwargs)
+    assert sum(m * n for m, n in matrices(model).values()) == weights
+    assert set(config.skip) == {"output"} < set(matrices(model))
+
+
+def test_every_model_config_has_the_same_keys():
+    for path in CONF.glob("*.yaml"):
+        config = OmegaConf.load(path)
+        assert list(config) == ["name", "target", "kwargs", "skip"], path
+        if not OmegaConf.is_missing(config, "target"):
+            resolve(config.target, config.kwargs)
