@@ -1,0 +1,1 @@
+"""The figures of a preset, one module each, named as its files are."""

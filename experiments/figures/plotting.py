@@ -1,0 +1,124 @@
+"""What the figures share: colours and markers of the methods, panels, labels that keep clear, reproducible files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
+GREY = "#8c8c8c"
+# Okabe and Ito's colours, which the common kinds of colour blindness keep apart.
+_STYLES = {
+    "psi": ("#E69F00", "o"),
+    "bc_psi": ("#56B4E9", "s"),
+    "abc_psi": ("#D55E00", "^"),
+    "bug": ("#009E73", "D"),
+    "aug_bug": ("#0072B2", "v"),
+    "parallel_bug": ("#CC79A7", "P"),
+    "svd_factor": ("#000000", "X"),
+}
+_RC: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+       "lines.markersize": 5, "svg.hashsalt": "dlrt", "pdf.fonttype": 42}  # fmt: skip
+# Dates and versions would change the files from one call to the next.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+# Where a label may stand, in points from its marker: the first place that is free is taken.
+_PLACES = [
+    (6, 5),
+    (6, -11),
+    (-6, 5),
+    (-6, -11),
+    (0, 9),
+    (0, -15),
+    (9, -3),
+    (-9, -3),
+    (6, 16),
+    (-6, -22),
+    (12, 1),
+    (-12, 1),
+]
+
+
+def style(method: str) -> tuple[str, str]:
+    """Returns colour and marker of a method; a user's own integrators share a grey star."""
+    return _STYLES.get(method, ("#606060", "*"))
+
+
+def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    """Returns a figure of `size` inches and its (rows, columns) array of axes, which share their epochs and ranks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.style.use(_RC)
+    return pyplot.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey="row", layout="constrained")
+
+
+class Label(NamedTuple):
+    """`text` for the point (x, y) with an error bar of ± `spread`."""
+
+    x: float
+    y: float
+    spread: float
+    text: str
+    color: str
+
+
+def label_points(axes: Axes, labels: Sequence[Label]) -> None:
+    """Writes each label beside its point, clear of all points and of the labels before it, or leaves it out."""
+    from matplotlib.patheffects import withStroke
+
+    axes.figure.canvas.draw()  # fixes the layout, without which no text has a place
+    taken = [box for label in labels for box in _boxes(axes, label)]
+    for label in labels:
+        text = axes.annotate(label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points", fontsize=8)
+        text.set(color=label.color, path_effects=[withStroke(linewidth=2, foreground="white")], zorder=4)
+        if (box := _place(axes, text, taken)) is None:
+            text.remove()
+        else:
+            taken.append(box)
+
+
+def _boxes(axes: Axes, label: Label) -> list[Bbox]:
+    """Returns what the marker and the error bar cover, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    ends = [(label.x, label.y - label.spread), (label.x, label.y), (label.x, label.y + label.spread)]
+    low, middle, high = axes.transData.transform(ends)
+    return [Bbox([middle - 6, middle + 6]), Bbox([low - 2, high + 2])]
+
+
+def _place(axes: Axes, text: Annotation, taken: Sequence[Bbox]) -> Bbox | None:
+    for place in _PLACES:
+        text.set(position=place, horizontalalignment=_alignment(place[0]))
+        box = text.get_window_extent()
+        if _inside(axes, box) and not box.count_overlaps(taken):
+            return box
+    return None
+
+
+def _inside(axes: Axes, box: Bbox) -> bool:
+    return axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+
+
+def _alignment(shift: int) -> str:
+    return "center" if shift == 0 else "left" if shift > 0 else "right"
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Writes the figure to `stem`.png, .pdf and .svg, the same bytes for the same figure, and closes it."""
+    from matplotlib import pyplot
+
+    for suffix, metadata in _METADATA.items():
+        figure.savefig(f"{stem}.{suffix}", dpi=200, metadata=metadata)
+    pyplot.close(figure)

@@ -1,0 +1,168 @@
+"""The W&B logger is judged by what W&B's own reader finds in its files, and by what survives its failures."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from experiments.loggers import logged_in, make_logger
+
+WANDB = {"name": "wandb", "mode": None, "project": "dlrt-test", "entity": None, "dir": None}
+CLI = Path(sys.executable).with_name("wandb")
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for variable in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
+    yield
+    wandb.teardown()
+
+
+def epoch_row(epoch: int, rank: int) -> dict[str, Any]:
+    values = [1.0 / (i + 1) for i in range(rank)]
+    return {"epoch": epoch, "loss": 1.0 / epoch, "ranks": {"0": rank}, "singular_values": {"0": values}}
+
+
+def run_record(seed: int) -> dict[str, Any]:
+    final = {"epoch": 2, "test_accuracy": 0.9 + seed / 100, "ranks": {"0": 7}, "shapes": {"0": [5, 9]}}
+    return {"status": "done", "final": final}
+
+
+def log_one(results_dir: Path, seed: int) -> None:
+    config = {"seed": seed, "integrator": {"name": "abc_psi"}}
+    with make_logger(WANDB, group="sweep", name=f"run-seed{seed}", config=config, results_dir=results_dir) as logger:
+        logger.log_epoch(epoch_row(1, 9))
+        logger.log_epoch(epoch_row(2, 7))
+        logger.finish(run_record(seed))
+
+
+def inspect(file: Path, *options: str) -> str:
+    return subprocess.run(
+        [CLI, "leet", "inspect", "--json", *options, file], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def offline_files(results_dir: Path) -> list[Path]:
+    return sorted((results_dir / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_three_runs_in_one_process_leave_three_offline_runs_with_their_own_config(tmp_path: Path) -> None:
+    for seed in range(3):
+        log_one(tmp_path, seed)
+
+    runs = [json.loads(inspect(file, "--summary")) for file in offline_files(tmp_path)]
+
+    assert sorted(run["name"] for run in runs) == ["run-seed0", "run-seed1", "run-seed2"]
+    for run in runs:
+        seed = run["config"]["seed"]
+        assert run["name"] == f"run-seed{seed}"
+        assert run["config"]["integrator"] == {"name": "abc_psi"}
+        assert run["state"] == "finished"
+        assert run["summary"]["final/test_accuracy"] == pytest.approx(0.9 + seed / 100)
+        assert run["summary"]["final/rank/0"] == 7
+        assert run["summary"]["status"] == "done"
+
+
+def test_every_epoch_has_its_loss_rank_and_spectrum(tmp_path: Path) -> None:
+    log_one(tmp_path, seed=0)
+
+    lines = [json.loads(line) for line in inspect(offline_files(tmp_path)[0]).splitlines()]
+    rows = [line["history"]["item"] for line in lines if line["type"] == "history"]
+
+    assert [(row["_step"], row["loss"], row["rank/0"]) for row in rows] == [(1, 1, 9), (2, 0.5, 7)]
+    assert [sum(row["spectrum/0.values"]) for row in rows] == [9, 7]
+    assert [line["run"]["run_group"] for line in lines if line["type"] == "run"] == ["sweep"]
+
+
+def test_a_run_left_by_an_exception_is_finished_as_failed(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        make_logger(WANDB, group="sweep", name="run", config={}, results_dir=tmp_path) as logger,
+    ):
+        logger.log_epoch(epoch_row(1, 3))
+        raise KeyboardInterrupt
+
+    assert json.loads(inspect(offline_files(tmp_path)[0], "--summary"))["exit_code"] == 1
+    assert wandb.run is None
+
+
+def test_a_failing_init_warns_once_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def broken_init(**_: object) -> None:
+        raise wandb.errors.CommError("no route to host\nsecond line")
+
+    monkeypatch.setattr(wandb, "init", broken_init)
+    with caplog.at_level(logging.WARNING):
+        log_one(tmp_path, seed=0)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "W&B stopped logging run-seed0, the run goes on: no route to host"
+    ]
+
+
+def test_a_failing_log_call_still_finishes_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def broken_log(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(wandb.Run, "log", broken_log)
+    with caplog.at_level(logging.WARNING):
+        log_one(tmp_path, seed=0)
+
+    assert len(caplog.records) == 1
+    assert json.loads(inspect(offline_files(tmp_path)[0], "--summary"))["state"] == "finished"
+
+
+def test_none_imports_nothing_of_wandb() -> None:
+    script = (
+        "import sys; from experiments.loggers import make_logger\n"
+        "with make_logger({'name': 'none'}, group='g', name='n', config={}) as logger:\n"
+        "    logger.log_epoch({'epoch': 1}); logger.finish({'status': 'done', 'final': None})\n"
+        "sys.exit(any(module.split('.')[0] == 'wandb' for module in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_console_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log_one(tmp_path, seed=0)
+    wandb.teardown()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_login_is_found_in_the_environment_and_in_netrc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = "https://api.wandb.ai"
+    assert not logged_in(url)
+
+    (tmp_path / "no_netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert logged_in(url)
+    assert not logged_in("https://wandb.example.org")
+
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert logged_in("https://wandb.example.org")
+
+
+@pytest.mark.parametrize(("mode", "key", "expected"), [(None, "k", "online"), ("offline", "k", "offline")])
+def test_a_login_means_online_unless_a_mode_is_given(
+    mode: str | None, key: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setattr(wandb, "init", lambda **settings: seen.update(settings))
+    make_logger(WANDB | {"mode": mode}, group="g", name="n", config={}, results_dir=tmp_path)
+    assert seen["mode"] == expected
+    assert seen["reinit"] == "finish_previous"
+
+
+def test_an_unknown_logger_is_named() -> None:
+    with pytest.raises(ValueError, match="none or wandb, got 'tensorboard'"):
+        make_logger({"name": "tensorboard"}, group="g", name="n", config={})
