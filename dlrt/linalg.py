@@ -45,7 +45,10 @@ def _project_out(U: Tensor, X: Tensor) -> Tensor:
 
 
 def svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin SVD `A, σ, Bᵀ` of X, in float64 where the float32 algorithm does not converge.
+    """Thin SVD `A, σ, Bᵀ` of a small X, computed in float64.
+
+    In float32 the divide and conquer algorithm may fail, or complain, on finite cores with many equal singular values,
+    as every start from an equal spectrum gives; where it fails in float64 too, the eigenvalues of XᵀX serve.
 
     Raises:
         Divergence: X is not finite.
@@ -53,11 +56,20 @@ def svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if not bool(X.isfinite().all()):
         raise Divergence("the coefficients are not finite: lower the learning rate")
     try:
-        A, sigma, Bt = torch.linalg.svd(X, full_matrices=False)
+        result = torch.linalg.svd(X.double(), full_matrices=False)
     except torch.linalg.LinAlgError:
-        # LAPACK's divide and conquer fails on finite cores with many equal singular values.
-        A, sigma, Bt = (x.to(X.dtype) for x in torch.linalg.svd(X.double(), full_matrices=False))
+        result = _svd_by_eigenvalues(X.double())
+    A, sigma, Bt = (x.to(X.dtype) for x in result)
     return A, sigma, Bt
+
+
+def _svd_by_eigenvalues(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """SVD whose smallest singular values are right to 1e-8 ‖X‖."""
+    k = min(X.shape)
+    B = torch.linalg.eigh(X.mT @ X).eigenvectors.flip(1)[:, :k]
+    A, R = torch.linalg.qr(X @ B)  # X B has orthogonal columns A σ; QR completes A where σ is 0
+    sign = torch.where(R.diagonal() < 0, -1.0, 1.0)
+    return A * sign, R.diagonal().abs(), B.mT
 
 
 def truncation_rank(sigma: Tensor, tau: float, min_rank: int = 1, max_rank: int | None = None) -> int:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
+from problems import problem
 
 import dlrt
 from dlrt.factors import Factors
@@ -83,21 +87,38 @@ def test_truncation_error_is_within_the_tolerance_and_no_smaller_rank_is(tau):
     assert (full - smaller.dense()).norm() > tau * full.norm()
 
 
-def test_svd_falls_back_to_float64(monkeypatch):
-    real, asked = torch.linalg.svd, []
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_svd_without_lapacks_divide_and_conquer(shape, monkeypatch, double):
+    X = torch.randn(shape)
+    X[:, 0] = 0
+    expected = torch.linalg.svdvals(X)
 
-    def failing(X, full_matrices=True):
-        asked.append(X.dtype)
-        if X.dtype == torch.float32:
-            raise torch.linalg.LinAlgError("failed to converge: too many repeated singular values")
-        return real(X, full_matrices=full_matrices)
+    def failing(*args, **kwargs):
+        raise torch.linalg.LinAlgError("failed to converge: too many repeated singular values")
 
     monkeypatch.setattr(torch.linalg, "svd", failing)
-    X = torch.randn(6, 4)
     A, sigma, Bt = svd(X)
-    assert asked == [torch.float32, torch.float64]
-    assert A.dtype == torch.float32
-    torch.testing.assert_close((A * sigma) @ Bt, X)
+    torch.testing.assert_close(sigma, expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close((A * sigma) @ Bt, X, rtol=0, atol=1e-12)
+    for Q in (A, Bt.mT):
+        torch.testing.assert_close(Q.mT @ Q, torch.eye(4 if 4 in shape else 5))
+
+
+@pytest.mark.parametrize("name", ["abc_psi", "aug_bug", "parallel_bug"])
+def test_a_step_is_the_same_when_svd_raises(name, monkeypatch, double):
+    p = problem("mlp")
+    twin = copy.deepcopy(p.model)
+    x, y = torch.randn(20, 12), torch.randint(0, 4, (20,))
+
+    def failing(*args, **kwargs):
+        raise torch.linalg.LinAlgError("failed to converge")
+
+    for model in (p.model, twin):
+        stepper = dlrt.INTEGRATORS[name](model, lr=0.1, tau=0.1)
+        stepper.step(lambda model=model: F.cross_entropy(model(x), y))
+        monkeypatch.setattr(torch.linalg, "svd", failing)
+    for a, b in zip(p.layers, dlrt.low_rank_layers(twin).values(), strict=True):
+        torch.testing.assert_close(a.weight, b.weight, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
