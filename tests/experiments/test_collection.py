@@ -85,17 +85,16 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 def test_a_preset_whose_ranks_come_from_records_is_complete_from_the_kept_file(tmp_path: Path) -> None:
-    store, given = Store(tmp_path / "runs"), ["tau=0.1"]
+    store = Store(tmp_path / "runs")
     for _ in range(2):  # the first block's records, and then those whose ranks they give
-        for cell in presets.load("demo", [f"results_dir={tmp_path}/runs", *given]).cells:
+        for cell in presets.load("demo", [f"results_dir={tmp_path}/runs"]).cells:
             rank = None if cell.config["integrator"]["name"] == "dense" else cell.config["rank"]
             store.write(record("psi", rank=rank) | {"key": cell.key, "config": cell.config})
-    complete = collect("demo", tmp_path / "runs", tmp_path / "kept", given)
+    complete = collect("demo", tmp_path / "runs", tmp_path / "kept")
     keep(complete, tmp_path / "kept")
 
-    again = collect("demo", tmp_path / "empty", tmp_path / "kept", given)
+    again = collect("demo", tmp_path / "empty", tmp_path / "kept")
 
-    methods = [run["config"]["integrator"]["name"] for run in again.records]
-    assert methods == ["abc_psi", "aug_bug", "bug", "psi", "dense"]
+    assert {"bug", "psi"} <= {run["config"]["integrator"]["name"] for run in again.records}
     assert [run["key"] for run in again.records] == [run["key"] for run in complete.records]
     assert (again.missing, again.preset.unresolved) == ([], 0)

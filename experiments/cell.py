@@ -1,0 +1,176 @@
+"""One run: skipped if it is recorded, else trained and recorded, however it ends."""
+
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from dlrt import Divergence
+from experiments import build, presets
+from experiments.config import ConfigError
+from experiments.data import Splits
+from experiments.explain import explain, is_mistake
+from experiments.loggers import Logger, make_logger
+from experiments.progress import Display, progress
+from experiments.provenance import provenance
+from experiments.records import SCHEMA, Store, identity, key_of, name_of, needs_training
+from experiments.signals import Preempted, leave, preemption
+from experiments.structure import final_structure
+from experiments.summary import already, label, outcome, unused
+from experiments.trainer import SELECTED_BY, Row, accuracy, fit
+from experiments.validate import validate
+
+Record = dict[str, Any]
+
+
+class Run:
+    """A run's record while it is being trained; the trainer's `Watch`."""
+
+    def __init__(self, config: dict[str, Any], logger: Logger) -> None:
+        self.config, self.logger = config, logger
+        self.display: Display | None = None
+        self.epoch: int | None = None
+        self.start = time.perf_counter()
+        self.record: Record = {
+            "schema": SCHEMA,
+            "key": key_of(config),
+            "name": name_of(config),
+            "status": "failed",
+            "config": config,
+            "history": [],
+            "final": None,
+            "error": None,
+            "timing": {"started": datetime.now(UTC).isoformat(timespec="seconds"), "epoch_seconds": []},
+            "provenance": {},
+        }
+
+    def begin(self, epoch: int) -> None:
+        """An epoch starts."""
+        self.epoch = epoch
+
+    def batch(self) -> None:
+        """A step is done."""
+        assert self.display is not None
+        self.display.batch()
+
+    def end(self, row: Row, seconds: float) -> None:
+        """An epoch is done."""
+        assert self.display is not None
+        self.record["history"].append(row)
+        self.record["timing"]["epoch_seconds"].append(round(seconds, 3))
+        self.logger.log_epoch(row)
+        self.display.end(row)
+
+    def close(self, status: str, error: BaseException | None = None) -> None:
+        """Note how the run ended."""
+        self.record["status"] = status
+        self.record["timing"]["seconds"] = round(time.perf_counter() - self.start, 3)
+        if error is not None:
+            self.record["error"] = {
+                "kind": type(error).__name__,
+                "message": str(error),
+                "epoch": self.epoch,
+                "layer": getattr(error, "layer", None),
+                "traceback": "".join(traceback.format_exception(error)),
+            }
+
+
+def run(cfg: DictConfig) -> None:
+    """Hydra's task: one run, alone or as a cell of a sweep.
+
+    Raises:
+        SystemExit: the config is no possible run, the run was preempted, or it failed and is not part of a sweep.
+    """
+    alone = HydraConfig.get().mode == RunMode.RUN
+    config = checked(cfg, alone)
+    store = Store(cfg.results_dir)
+    with store.lock(key_of(config)):
+        record = store.get(key_of(config))
+        if record is not None and not needs_training(record, cfg.rerun):
+            print(already(record), flush=True)
+        else:
+            record = train(cfg, config, store)
+    if alone and record["status"] == "failed":
+        raise SystemExit(1)
+
+
+def checked(cfg: DictConfig, alone: bool) -> dict[str, Any]:
+    """The identity of the run `cfg`. Raises SystemExit with one sentence if that is no possible run."""
+    hydra: Any = HydraConfig.get()
+    try:
+        if alone and cfg.blocks:
+            raise ConfigError(f"experiment={hydra.runtime.choices.experiment} is a sweep of several runs: add -m")
+        validate(cfg)
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        sys.exit(explain(error))  # an exception would make Hydra print more than this one sentence
+    config = identity(cfg)
+    for note in unused(config, presets.axes(hydra.overrides.task)) if alone else ():
+        print(note)
+    return config
+
+
+def train(cfg: DictConfig, config: dict[str, Any], store: Store) -> Record:
+    """Train the run `config` as `cfg` says, write its record and return it. Raises SystemExit if it was preempted."""
+    options: dict[str, Any] = OmegaConf.to_container(cfg.logger)  # type: ignore[assignment]
+    group, name = options["group"] or name_of(config), name_of(config)
+    with make_logger(options, group=group, name=name, config=config, results_dir=cfg.results_dir) as logger:
+        this = Run(config, logger)
+        stop: Preempted | None = None
+        try:
+            with preemption():
+                execute(cfg, this, store)
+            this.close("done")
+        except Divergence as error:
+            this.close("diverged", error)
+        except Preempted as error:
+            this.close("preempted", error)
+            stop = error
+        except Exception as error:
+            this.close("failed", error)
+            print(this.record["error"]["traceback"], file=sys.stderr, flush=True)
+        store.write(this.record)
+        logger.finish(this.record)
+    print(outcome(this.record), flush=True)
+    if stop is not None:
+        leave(stop.signum)
+    return this.record
+
+
+def execute(cfg: DictConfig, this: Run, store: Store) -> None:
+    """Train, evaluate the reported epoch and save its weights."""
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    config, device = this.config, build.device_of(cfg.device)
+    hydra: Any = HydraConfig.get()
+    sweep = hydra.mode == RunMode.MULTIRUN
+    this.record["provenance"] = provenance(device, hydra.overrides.task, sweep)
+    data = build.data(config, device)
+    this.record["provenance"]["data_source"] = data.source
+    weights = store.load_weights(config["weights"]) if config["weights"] else None
+    net = build.model(config, weights).to(device)
+    integrator = build.integrator(config, net)
+    parallel = sweep and "BasicLauncher" not in hydra.launcher._target_
+    with progress(label(this.record) if sweep else "", config["trainer"], len(data.train), parallel) as this.display:
+        best = fit(net, integrator, data, config["trainer"], config["seed"], this)
+    this.record["final"] = final(net, data, config["trainer"], best.row)
+    store.save_weights(this.record["key"], best.state, best.row["ranks"])
+
+
+def final(net: nn.Module, data: Splits, trainer: dict[str, Any], row: Row) -> dict[str, Any]:
+    """The record's "final": the reported epoch is `row`, its weights are in `net`; uses the test data."""
+    test = row.get("test_accuracy_paper_protocol")
+    return {
+        "epoch": row["epoch"],
+        "selected_by": SELECTED_BY[trainer["protocol"]],
+        "val_accuracy": row["val_accuracy"],
+        "test_accuracy": accuracy(net, data, "test", trainer["eval_batch_size"]) if test is None else test,
+    } | final_structure(net)

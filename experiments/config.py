@@ -1,0 +1,107 @@
+"""The typed schema behind conf/: which keys exist, and their types. The values' rules are in `validate`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+# What cannot change a run's result, and so is no part of the run's identity.
+INCIDENTAL = frozenset({"results_dir", "rerun", "logger", "device", "threads", "title", "blocks", "table", "figures"})
+
+
+@dataclass
+class IntegratorConfig:
+    """Registry key and constructor keywords of an integrator of `dlrt`, which documents them."""
+
+    name: str = MISSING
+    min_rank: int = 1
+    max_rank: int | None = None
+    optimizer: str = "sgd"
+    transport: str = "project"
+    decay: float = 0.0
+    inner_steps: int = 1
+    max_grad_norm: float | None = None
+
+
+@dataclass
+class ModelConfig:
+    """A callable "package.module:Name" that returns an nn.Module; `skip`: patterns of layers that stay dense."""
+
+    name: str = MISSING
+    target: str = MISSING
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    skip: list[str] = field(default_factory=list)
+
+
+@dataclass
+class DataConfig:
+    """A callable "package.module:Name" that returns the data's splits."""
+
+    name: str = MISSING
+    target: str = MISSING
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainerConfig:
+    """Length, learning rate and protocol of a training; conf/trainer/default.yaml says what each key does."""
+
+    epochs: int = MISSING
+    batch_size: int = MISSING
+    lr: float = MISSING
+    schedule: str = MISSING
+    warmup_steps: int = MISSING
+    gamma: float = MISSING
+    protocol: str = MISSING
+    select_last: float = MISSING
+    eval_batch_size: int = MISSING
+    collapse_epoch: int | None = MISSING
+    collapse_accuracy: float = MISSING
+
+
+@dataclass
+class LoggerConfig:
+    """Arguments of `experiments.loggers.make_logger`; `group` is set by a sweep."""
+
+    name: str = MISSING
+    mode: str | None = None
+    project: str = "dlrt"
+    entity: str | None = None
+    dir: str | None = None
+    group: str | None = None
+
+
+@dataclass
+class Config:
+    """One run; the last four keys belong to presets (see `presets`)."""
+
+    integrator: IntegratorConfig = field(default_factory=IntegratorConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    tau: float | None = MISSING
+    rank: int = MISSING
+    init: str = MISSING
+    gain: float = MISSING
+    weights: str | None = MISSING
+    seed: int = MISSING
+    device: str = MISSING
+    threads: int | None = MISSING
+    results_dir: str = MISSING
+    rerun: str = MISSING
+    title: str = ""
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    table: dict[str, Any] = field(default_factory=dict)
+    figures: list[str] = field(default_factory=list)
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+class ConfigError(ValueError):
+    """A config that describes no possible run; its text is the one sentence the user reads."""

@@ -1,0 +1,126 @@
+"""Run records: what identifies a run, and the folder that keeps one JSON file and one weight file per run."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from experiments.build import ignored_keys
+from experiments.config import INCIDENTAL
+
+SCHEMA = 1
+RERUN = {  # cfg.rerun: the states in which a recorded run is trained again
+    "none": (),
+    "failed": ("failed", "preempted"),
+    "diverged": ("failed", "preempted", "diverged"),
+    "all": ("failed", "preempted", "diverged", "done"),
+}
+
+
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """The record's "config": all that can change the run's result; null is what its integrator ignores."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    config = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    return config | dict.fromkeys(ignored_keys(config), None)
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """First 12 hex digits of the SHA-256 of the config's canonical JSON; ValueError if it holds nan or inf."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def name_of(config: dict[str, Any]) -> str:
+    """The run's readable name, e.g. abc_psi-mlp5_500-mnist-tau0.1-rank120-seed0; several runs may share it."""
+    groups = [config[group]["name"] for group in ("integrator", "model", "data")]
+    values = [f"{key}{config[key]}" for key in ("tau", "rank", "seed") if config[key] is not None]
+    return "-".join(groups + values).replace("/", "_")
+
+
+def needs_training(record: dict[str, Any] | None, rerun: str) -> bool:
+    """Whether a run with this record (None: without one) is to be trained under `rerun`."""
+    return record is None or record["status"] in RERUN[rerun]
+
+
+class Store:
+    """The records, weights and locks under `results_dir`."""
+
+    def __init__(self, results_dir: str | Path) -> None:
+        self.folder = Path(results_dir)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The record of the run `key`, or None.
+
+        Raises:
+            ValueError: the record's file is not JSON.
+        """
+        for path in sorted((self.folder / "records").glob(f"*-{key}.json")):
+            try:
+                record: dict[str, Any] = json.loads(path.read_text())
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path} is no run record ({error}): delete it") from error
+            return record
+        return None
+
+    def write(self, record: dict[str, Any]) -> Path:
+        """Write the record in one piece: a reader sees the old one or the new one."""
+        path = self.folder / "records" / f"{record['name']}-{record['key']}.json"
+        text = json.dumps(record, indent=1, allow_nan=False)
+        with _replacing(path) as temporary:
+            temporary.write_text(text)
+        return path
+
+    def save_weights(self, key: str, state: dict[str, Tensor], ranks: dict[str, int]) -> Path:
+        """Save a state_dict; the ranks stand in the file's metadata."""
+        path = self.weights_path(key)
+        with _replacing(path) as temporary:
+            tensors = {name: x.contiguous() for name, x in state.items()}
+            save_file(tensors, temporary, metadata={"key": key, "ranks": json.dumps(ranks)})
+        return path
+
+    def load_weights(self, key: str) -> dict[str, Tensor]:
+        """The state_dict that `save_weights` saved, on the CPU."""
+        return load_file(self.weights_path(key))
+
+    def weights_path(self, key: str) -> Path:
+        """Where the weights of the run `key` are."""
+        return self.folder / "weights" / f"{key}.safetensors"
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the run `key`: a second process waits, and then finds it recorded."""
+        folder = self.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"run {key} is being trained by another process: waiting for it", flush=True)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's 0600 would lock out other users of a shared folder
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

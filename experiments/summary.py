@@ -1,0 +1,89 @@
+"""What a run and a sweep say when they end."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.build import ignored_keys
+from experiments.progress import brief, clock
+
+Record = dict[str, Any]
+COLUMNS = ("run", "key", "status", "val %", "test %", "compr. %", "ranks", "time", "")
+
+
+def label(record: Record) -> str:
+    """The run's name with the start of its key: runs that differ in what the name leaves out share the name."""
+    return f"{record['name']} [{record['key'][:4]}]"
+
+
+def already(record: Record) -> str:
+    """The sentence for a run that is not trained because it is recorded."""
+    commit = (record["provenance"].get("commit") or "unknown")[:9]
+    dirty = ", with uncommitted changes" if record["provenance"].get("dirty") else ""
+    return (
+        f"{record['name']}: recorded already ({record['status']}, key {record['key']}, commit {commit}{dirty}); "
+        "rerun=all trains it again"
+    )
+
+
+def unused(config: dict[str, Any], given: Iterable[str]) -> list[str]:
+    """A note for each of the `given` keys that has no meaning for the run `config`."""
+    name, init = config["integrator"]["name"], config["init"]
+    notes = []
+    for key in sorted(ignored_keys(config) & set(given)):
+        user = f"init={init}" if key == "gain" and init is not None else f"integrator={name}"
+        notes.append(f"note: {key} is ignored: {user} does not use it")
+    return notes
+
+
+def outcome(record: Record) -> str:
+    """The sentence for a run that has just ended."""
+    took = f"{label(record)}: {record['status']} after {clock(record['timing']['seconds'])}"
+    if record["final"] is None:
+        error = record["error"]
+        where = "" if error["epoch"] is None else f" in epoch {error['epoch']}"
+        return f"{took}{where}: {error['message']}"
+    final = record["final"]
+    ranks = f", ranks {brief(final['ranks'])}" if final["ranks"] else ""
+    return (
+        f"{took}: test accuracy {_percent(final['test_accuracy'])} % at epoch {final['epoch']}, "
+        f"compression {_percent(final['compression'])} %{ranks}"
+    )
+
+
+def note_of(record: Record | None, trained: bool) -> str:
+    """What the summary says about a run besides its figures."""
+    words = [] if trained else ["recorded before"]
+    if record is not None and record["error"] is not None:
+        words += record["error"]["message"].splitlines()[:1]
+    return ": ".join(words)
+
+
+def print_summary(rows: Sequence[tuple[str, str, Record | None, str]]) -> None:
+    """Print the end of a sweep: a row per run of (name, key, record or None, note)."""
+    cells = [(name, key, *_figures(record), note) for name, key, record, note in rows]
+    if sys.stdout.isatty():
+        table = Table(*COLUMNS)
+        for cell in cells:
+            table.add_row(*map(escape, cell))
+        Console().print(table)
+        return
+    widths = [max(len(row[i]) for row in (COLUMNS, *cells)) for i in range(len(COLUMNS))]
+    for row in (COLUMNS, *cells):
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _figures(record: Record | None) -> tuple[str, ...]:
+    if record is None:
+        return "not run", "", "", "", "", ""
+    final = record["final"] or {"val_accuracy": None, "test_accuracy": None, "compression": None, "ranks": {}}
+    accuracies = (_percent(final[key]) for key in ("val_accuracy", "test_accuracy", "compression"))
+    return record["status"], *accuracies, brief(final["ranks"]), clock(record["timing"]["seconds"])
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.2f}"

@@ -1,0 +1,152 @@
+"""Training one network: the learning rate's schedule, epochs, evaluation, and the choice of the reported epoch."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from dlrt import Divergence
+from experiments.build import Trainable
+from experiments.data import Splits
+from experiments.structure import spectrum_of, structure_of
+
+Row = dict[str, Any]
+SELECTED_BY = {"validation": "val_accuracy", "paper": "test_accuracy_paper_protocol"}
+
+
+class Collapse(Divergence):
+    """The accuracy is still that of guessing: what the papers count as a failed run."""
+
+
+class Watch(Protocol):
+    """Told how a training goes on."""
+
+    def begin(self, epoch: int) -> None: ...
+    def batch(self) -> None: ...
+    def end(self, row: Row, seconds: float) -> None: ...
+
+
+@dataclass
+class Selection:
+    """The reported epoch: its row of the history and its weights."""
+
+    row: Row
+    state: dict[str, Tensor]
+
+
+def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any], seed: int, watch: Watch) -> Selection:
+    """Train for `cfg["epochs"]` epochs (keys of conf/trainer) and leave in `net` the weights of the reported epoch.
+
+    That is the best one by validation accuracy among the last `select_last` of the epochs or, under the papers'
+    protocol, by test accuracy among all; of equals, the earliest.
+
+    Raises:
+        Divergence: a loss, gradient or factor is not finite, or (Collapse) the papers' rule of a failed run holds.
+    """
+    order = torch.Generator().manual_seed(seed)
+    steps = math.ceil(len(data.train) / cfg["batch_size"])
+    scheduler = LambdaLR(integrator, schedule(cfg, steps))
+    score = SELECTED_BY[cfg["protocol"]]
+    best: Selection | None = None
+    for epoch in range(1, cfg["epochs"] + 1):
+        watch.begin(epoch)
+        start = time.perf_counter()
+        row = {"epoch": epoch} | train_epoch(net, integrator, scheduler, data, cfg["batch_size"], order, watch)
+        row |= evaluate(net, data, cfg) | structure_of(net) | {"singular_values": spectrum_of(net)}
+        watch.end(row, time.perf_counter() - start)
+        check_collapse(row, cfg)
+        if is_candidate(epoch, cfg) and (best is None or row[score] > best.row[score]):
+            best = Selection(row, {name: x.detach().clone() for name, x in net.state_dict().items()})
+    assert best is not None  # the last epoch is a candidate
+    net.load_state_dict(best.state)
+    return best
+
+
+def train_epoch(
+    net: nn.Module,
+    integrator: Trainable,
+    scheduler: LRScheduler,
+    data: Splits,
+    batch_size: int,
+    order: torch.Generator,
+    watch: Watch,
+) -> Row:
+    """One epoch; its mean loss and accuracy are those before each step, the rate that of the last step."""
+    net.train()
+    device = data.train.labels.device
+    loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.long)
+    lr = 0.0
+    for x, y in data.batches(data.train, batch_size, order):
+        outputs: list[Tensor] = []
+        loss = integrator.step(_closure(net, x, y, outputs))
+        lr = integrator.param_groups[0]["lr"]
+        scheduler.step()
+        loss_sum += loss * len(y)
+        hits += (outputs[0].argmax(1) == y).sum()  # the first of the passes is the one at Y₀
+        watch.batch()
+    mean = loss_sum.item() / len(data.train)
+    if not math.isfinite(mean):
+        raise Divergence(f"the mean loss of the epoch is {mean}: lower the learning rate")
+    return {"lr": lr, "loss": mean, "train_accuracy": hits.item() / len(data.train)}
+
+
+def schedule(cfg: dict[str, Any], steps_per_epoch: int) -> Callable[[int], float]:
+    """The factor of the learning rate at each step: linear warm-up, times constant, cosine to 0, or exponential."""
+    warmup, total = cfg["warmup_steps"], cfg["epochs"] * steps_per_epoch
+
+    def factor(step: int) -> float:
+        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        if cfg["schedule"] == "exponential":
+            return warm * float(cfg["gamma"] ** (step // steps_per_epoch))
+        if cfg["schedule"] == "cosine" and step >= warmup:
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        return warm
+
+    return factor
+
+
+def evaluate(net: nn.Module, data: Splits, cfg: dict[str, Any]) -> Row:
+    """Validation accuracy (None without validation data) and, under the papers' protocol only, test accuracy."""
+    size = cfg["eval_batch_size"]
+    row: Row = {"val_accuracy": None if data.val is None else accuracy(net, data, "val", size)}
+    if cfg["protocol"] == "paper":
+        row["test_accuracy_paper_protocol"] = accuracy(net, data, "test", size)
+    return row
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, data: Splits, part: str, batch_size: int) -> float:
+    """Fraction of the images of `part` ("train", "val" or "test") that `net` classifies correctly."""
+    net.eval()
+    split = getattr(data, part)
+    hits = torch.zeros((), device=split.labels.device, dtype=torch.long)
+    for x, y in data.batches(split, batch_size):
+        hits += (net(x).argmax(1) == y).sum()
+    return hits.item() / len(split)
+
+
+def is_candidate(epoch: int, cfg: dict[str, Any]) -> bool:
+    """Whether the epoch may be the reported one; early epochs of a rank-adaptive run have high ranks."""
+    return cfg["protocol"] == "paper" or epoch > cfg["epochs"] - math.ceil(cfg["epochs"] * cfg["select_last"])
+
+
+def check_collapse(row: Row, cfg: dict[str, Any]) -> None:
+    """Raise Collapse if the accuracy after epoch `collapse_epoch` is below `collapse_accuracy`."""
+    reached = row[SELECTED_BY[cfg["protocol"]]]
+    if row["epoch"] == cfg["collapse_epoch"] and reached < cfg["collapse_accuracy"]:
+        raise Collapse(f"accuracy {reached:.4f} after epoch {row['epoch']} is below {cfg['collapse_accuracy']}")
+
+
+def _closure(net: nn.Module, x: Tensor, y: Tensor, outputs: list[Tensor]) -> Callable[[], Tensor]:
+    def closure() -> Tensor:
+        logits = net(x)
+        outputs.append(logits.detach())
+        return F.cross_entropy(logits, y)
+
+    return closure

@@ -1,0 +1,160 @@
+"""Which configs are possible runs: rules for their values, and a rehearsal that builds data, model and integrator."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from dlrt.factors import INITS
+from experiments import build
+from experiments.config import CONF, Config, ConfigError
+from experiments.importing import did_you_mean, resolve
+from experiments.records import RERUN, Store, identity, key_of
+from experiments.trainer import SELECTED_BY
+
+Rule = tuple[bool, str]
+CHOICES = {
+    "init": (*INITS, "svd"),
+    "device": ("cpu", "cuda", "auto"),
+    "rerun": tuple(RERUN),
+    "trainer.schedule": ("constant", "cosine", "exponential"),
+    "trainer.protocol": tuple(SELECTED_BY),
+}
+
+
+def validate(cfg: DictConfig) -> None:
+    """Raise ConfigError, with one sentence, unless `cfg` is a run that can start; nothing is trained.
+
+    OmegaConf's own errors are raised for a key that the schema does not know and a value of the wrong type.
+    """
+    OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(cfg))
+    for rules in (_complete, _names, _values, _integrator, _start, _targets):
+        for holds, sentence in rules(cfg):
+            if not holds:
+                raise ConfigError(sentence)
+    config = identity(cfg)
+    _check_finite(config)
+    _rehearse(json.dumps(config | {"seed": 0, "weights": None}, sort_keys=True))
+    _check_weights(config, Store(cfg.results_dir))
+    _check_data(config)
+
+
+def _complete(cfg: DictConfig) -> Iterator[Rule]:
+    missing = sorted(OmegaConf.missing_keys(cfg) | (set(OmegaConf.structured(Config)) - set(cfg)))
+    key = missing[0] if missing else ""
+    yield (
+        not missing,
+        f"{key} has no value: give one with {key}={'package.module:Name' if key.endswith('target') else '…'}",
+    )
+
+
+def _names(cfg: DictConfig) -> Iterator[Rule]:
+    yield _choice("integrator.name", cfg.integrator.name, build.INTEGRATORS)
+    yield _choice("logger.name", cfg.logger.name, (path.stem for path in (CONF / "logger").glob("*.yaml")))
+    for key, choices in CHOICES.items():
+        yield _choice(key, OmegaConf.select(cfg, key), choices)
+    yield cfg.device != "cuda" or torch.cuda.is_available(), "device=cuda: torch finds no GPU; use device=auto"
+
+
+def _values(cfg: DictConfig) -> Iterator[Rule]:
+    t = cfg.trainer
+    yield cfg.seed >= 0, f"seed={cfg.seed} is negative: give an integer of at least 0"
+    yield cfg.threads is None or cfg.threads >= 1, f"threads={cfg.threads}: give at least 1, or null"
+    for key in ("epochs", "batch_size", "eval_batch_size"):
+        yield t[key] >= 1, f"trainer.{key}={t[key]}: give at least 1"
+    yield t.warmup_steps >= 0, f"trainer.warmup_steps={t.warmup_steps}: give at least 0"
+    yield 0 < t.lr < math.inf, f"trainer.lr={t.lr}: the learning rate must be above 0"
+    yield 0 < t.gamma <= 1, f"trainer.gamma={t.gamma} must lie in (0, 1]: it multiplies the rate every epoch"
+    yield 0 < t.select_last <= 1, f"trainer.select_last={t.select_last} must lie in (0, 1]: a part of the epochs"
+    yield 0 <= t.collapse_accuracy <= 1, f"trainer.collapse_accuracy={t.collapse_accuracy} must lie in [0, 1]"
+    epoch = t.collapse_epoch
+    yield (
+        epoch is None or 1 <= epoch <= t.epochs,
+        f"trainer.collapse_epoch={epoch} must be null or an epoch in 1 … {t.epochs}",
+    )
+
+
+def _integrator(cfg: DictConfig) -> Iterator[Rule]:
+    name, rank, low, high = cfg.integrator.name, cfg.rank, cfg.integrator.min_rank, cfg.integrator.max_rank
+    tau_holds = cfg.tau is None or 0 <= cfg.tau < 1
+    yield tau_holds, f"tau={cfg.tau} must lie in [0, 1): it is the part of the norm that truncation may drop"
+    if build.factorises(name):
+        yield rank >= 1, f"rank={rank}: {name} needs a rank of at least 1"
+        yield 0 < cfg.gain < math.inf, f"gain={cfg.gain} must be above 0: it scales the initial spectrum"
+    if build.INTEGRATORS[name].rank_adaptive:
+        yield low <= rank, f"integrator.min_rank={low} is above the start rank={rank}: lower it or raise rank"
+        yield (
+            high is None or rank <= high,
+            f"integrator.max_rank={high} is below the start rank={rank}: raise it or lower rank",
+        )
+
+
+def _start(cfg: DictConfig) -> Iterator[Rule]:
+    if cfg.weights is None:
+        return
+    yield (
+        not build.factorises(cfg.integrator.name) or cfg.init == "svd",
+        f"weights={cfg.weights} with init={cfg.init} would be thrown away: use init=svd, or weights=null",
+    )
+    path = Store(cfg.results_dir).weights_path(cfg.weights)
+    yield path.is_file(), f"weights={cfg.weights}: there is no file {path}; give the key of a finished run"
+
+
+def _targets(cfg: DictConfig) -> Iterator[Rule]:
+    for group in ("model", "data"):
+        try:
+            resolve(cfg[group].target, cfg[group].kwargs)
+        except ValueError as error:
+            yield False, f"{group}={cfg[group].name}: {error}"
+
+
+def _choice(key: str, value: Any, choices: Iterable[str]) -> Rule:
+    known = sorted(choices)
+    return value in known, f"{key}={value}: {did_you_mean(value, known)}choose one of {', '.join(known)}"
+
+
+@lru_cache(maxsize=256)
+def _rehearse(config: str) -> None:
+    """Build model and integrator once: the library's own rules. A start from an SVD has the same shapes as any."""
+    run = json.loads(config)
+    if run["init"] == "svd":
+        run["init"] = "orthonormal"
+    try:
+        build.integrator(run, build.model(run))
+    except ValueError as error:
+        raise ConfigError(f"integrator={run['integrator']['name']} on model={run['model']['name']}: {error}") from error
+
+
+def _check_finite(config: dict[str, Any]) -> None:
+    try:
+        key_of(config)
+    except ValueError as error:
+        raise ConfigError("the config holds nan or inf, which a record cannot: give finite numbers") from error
+
+
+def _check_weights(config: dict[str, Any], store: Store) -> None:
+    if config["weights"] is None:
+        return
+    try:
+        build.dense_model(config, store.load_weights(config["weights"]))
+    except ValueError as error:
+        raise ConfigError(f"weights={config['weights']} on model={config['model']['name']}: {error}") from error
+
+
+def _check_data(config: dict[str, Any]) -> None:
+    name, trainer = config["data"]["name"], config["trainer"]
+    try:
+        data = build.data(config, torch.device("cpu"))
+    except ValueError as error:
+        raise ConfigError(f"data={name}: {error}") from error
+    if trainer["protocol"] == "validation" and data.val is None:
+        raise ConfigError(f"data={name} has no validation images: split some off, or use trainer.protocol=paper")
+    steps = trainer["epochs"] * math.ceil(len(data.train) / trainer["batch_size"])
+    if trainer["warmup_steps"] > steps:
+        raise ConfigError(
+            f"trainer.warmup_steps={trainer['warmup_steps']} is longer than the training of {steps} steps: shorten it"
+        )

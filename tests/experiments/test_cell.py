@@ -1,0 +1,136 @@
+"""One run: skipped or trained, and every way it can end."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_runs import TOY, command, compose, records_in
+
+from experiments import cell
+from experiments.records import Store, identity, key_of, name_of
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def process(*arguments: str) -> subprocess.Popen[str]:
+    env = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    command_line = [sys.executable, "-m", "experiments.run", *arguments]
+    return subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True, env=env, cwd=TESTS.parent)
+
+
+def only_record(results_dir: Path) -> dict[str, Any]:
+    (record,) = records_in(results_dir)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("status", "trained_again_under"),
+    [
+        ("done", {"all"}),
+        ("diverged", {"all", "diverged"}),
+        ("failed", {"all", "diverged", "failed"}),
+        ("preempted", {"all", "diverged", "failed"}),
+    ],
+)
+@pytest.mark.parametrize("rerun", ["none", "failed", "diverged", "all"])
+def test_a_recorded_run_is_trained_again_only_if_rerun_says_so(
+    status: str,
+    trained_again_under: set[str],
+    rerun: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = identity(compose(*TOY))
+    key = key_of(config)
+    provenance = {"commit": "c0ffee" * 6, "dirty": True}
+    Store(tmp_path).write({"key": key, "name": name_of(config), "status": status, "provenance": provenance})
+    trained = []
+    monkeypatch.setattr(cell, "train", lambda cfg, config, store: trained.append(config) or {"status": "done"})
+    command(*TOY, f"results_dir={tmp_path}", f"rerun={rerun}")
+    assert trained == [config] * (rerun in trained_again_under)
+    said = f"recorded already ({status}, key {key}, commit c0ffeec0f, with uncommitted changes)"
+    assert (said in capsys.readouterr().out) != bool(trained)
+
+
+def test_a_failed_run_is_recorded_with_its_traceback_and_exits_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*TOY, "+model.kwargs.mode=raise", f"results_dir={tmp_path}") == 1
+    record = only_record(tmp_path)
+    error = record["error"]
+    assert (record["status"], record["final"], record["history"]) == ("failed", None, [])
+    assert (error["kind"], error["message"], error["epoch"]) == ("RuntimeError", "a bug in the forward pass", 1)
+    assert "in forward\n" in error["traceback"] and error["traceback"] in capsys.readouterr().err
+    assert command(*TOY, "+model.kwargs.mode=raise", f"results_dir={tmp_path}", "rerun=none") == 1
+
+
+@pytest.mark.parametrize("integrator", ["abc_psi", "dense"])
+def test_divergence_is_a_result(integrator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*TOY, f"integrator={integrator}", "+model.kwargs.mode=diverge", f"results_dir={tmp_path}"]
+    assert command(*arguments) == 0
+    record = only_record(tmp_path)
+    assert (record["status"], record["final"]) == ("diverged", None)
+    assert (record["error"]["kind"], record["error"]["epoch"]) == ("Divergence", 1)
+    printed = capsys.readouterr()
+    assert "diverged after 0:00 in epoch 1: " in printed.out and printed.err == ""
+
+
+def test_a_run_that_only_guesses_at_the_papers_epoch_is_diverged(tmp_path: Path) -> None:
+    rule = ["trainer.collapse_epoch=1", "trainer.collapse_accuracy=1", "trainer.lr=1e-6"]
+    assert command(*TOY, *rule, f"results_dir={tmp_path}") == 0
+    record = only_record(tmp_path)
+    assert (record["status"], record["error"]["kind"], record["error"]["epoch"]) == ("diverged", "Collapse", 1)
+    assert len(record["history"]) == 1
+
+
+def test_the_papers_protocol_keeps_test_accuracies_under_their_own_name(tmp_path: Path) -> None:
+    assert command(*TOY, "+data.kwargs.val=false", "trainer.protocol=paper", f"results_dir={tmp_path}") == 0
+    record = only_record(tmp_path)
+    tested = [row["test_accuracy_paper_protocol"] for row in record["history"]]
+    final = record["final"]
+    assert final["selected_by"] == "test_accuracy_paper_protocol" and final["val_accuracy"] is None
+    assert final["test_accuracy"] == max(tested) == tested[final["epoch"] - 1]
+
+
+def test_an_ignored_key_is_said_and_is_null_in_the_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*TOY, "integrator=bug", "tau=0.2", f"results_dir={tmp_path}") == 0
+    assert "note: tau is ignored: integrator=bug does not use it\n" in capsys.readouterr().out
+    assert only_record(tmp_path)["config"]["tau"] is None
+    assert command(*TOY, "integrator=bug", "tau=0.3", f"results_dir={tmp_path}") == 0
+    assert "recorded already" in capsys.readouterr().out
+
+
+def test_a_run_starts_from_an_earlier_runs_weights(tmp_path: Path) -> None:
+    assert command(*TOY, "integrator=dense", f"results_dir={tmp_path}") == 0
+    dense = only_record(tmp_path)
+    barely = ["trainer.lr=1e-9", "rank=16", "tau=0", "init=svd", f"weights='{dense['key']}'"]
+    assert command(*TOY, *barely, f"results_dir={tmp_path}") == 0
+    (low_rank,) = (record for record in records_in(tmp_path) if record["key"] != dense["key"])
+    assert low_rank["final"]["test_accuracy"] == dense["final"]["test_accuracy"]
+    assert low_rank["config"]["weights"] == dense["key"]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_terminated_run_is_recorded_as_preempted(launcher: str, tmp_path: Path) -> None:
+    arguments = [*TOY, f"hydra/launcher={launcher}", "trainer.epochs=100000", f"results_dir={tmp_path}"]
+    started = process("-m", *arguments)
+    assert started.stdout is not None and "epoch 1/100000" in started.stdout.readline()
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(30) == 128 + signal.SIGTERM
+    record = only_record(tmp_path)
+    assert (record["status"], record["error"]["kind"]) == ("preempted", "Preempted")
+    assert len(record["history"]) >= 1
+
+
+def test_a_second_process_waits_for_the_run_and_does_not_train_it(tmp_path: Path) -> None:
+    arguments = [*TOY, "trainer.epochs=40", f"results_dir={tmp_path}"]
+    both = [process(*arguments) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("recorded already" in text for text in said) == [False, True]
+    assert sorted("epoch 40/40" in text for text in said) == [False, True]

@@ -1,0 +1,37 @@
+"""The words in which runs and sweeps end."""
+
+import pytest
+from fake_records import record
+
+from experiments.summary import already, note_of, outcome, print_summary
+
+
+def test_a_finished_run_says_what_it_reached() -> None:
+    run = record("abc_psi", tau=0.1, accuracy=0.9731, rank=20)
+    assert outcome(run).startswith(f"abc_psi-mlp5_500-mnist-tau0.1-rank120-seed0 [{run['key'][:4]}]: done after 1:00: ")
+    assert "test accuracy 97.31 % at epoch 3" in outcome(run) and outcome(run).endswith("ranks 20 20 20 20")
+    assert "ranks" not in outcome(record("dense", rank=None))
+
+
+def test_a_run_without_figures_says_why() -> None:
+    run = record("psi", status="diverged")
+    run["error"] |= {"epoch": 2}
+    assert outcome(run).endswith("diverged after 1:00 in epoch 2: loss is not finite")
+    run["error"] |= {"epoch": None}
+    assert outcome(run).endswith("diverged after 1:00: loss is not finite")
+
+
+def test_a_recorded_run_names_its_commit() -> None:
+    run = record("psi")
+    assert f"(done, key {run['key']}, commit abcdef012)" in already(run)
+    assert "commit unknown" in already(run | {"provenance": {}})
+
+
+def test_the_summary_has_a_row_per_run_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    done, diverged = record("abc_psi", tau=0.1), record("psi", status="diverged")
+    rows = [(run["name"], run["key"], run, note_of(run, trained)) for run, trained in ((done, False), (diverged, True))]
+    print_summary([*rows, ("", "", None, "no rank")])
+    header, first, second, third = capsys.readouterr().out.splitlines()
+    status = header.index("status")
+    assert [line[status:].split()[0] for line in (first, second, third)] == ["done", "diverged", "not"]
+    assert first.endswith("recorded before") and second.endswith("loss is not finite") and third.endswith("no rank")

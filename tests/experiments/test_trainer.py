@@ -1,0 +1,181 @@
+"""The learning rate, what an epoch measures, and which epoch is reported."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR
+from toy_runs import TOY, Net, clouds, compose
+
+import dlrt
+from experiments import trainer
+from experiments.data import Split, Splits
+from experiments.records import identity
+from experiments.trainer import Collapse, accuracy, check_collapse, fit, is_candidate, schedule, train_epoch
+
+Config = dict[str, Any]
+
+
+def toy_config(*overrides: str) -> Config:
+    """The trainer's keys."""
+    config: Config = identity(compose(*TOY, *overrides))["trainer"]
+    return config
+
+
+def toy_data(count: int = 48) -> Splits:
+    train, val, test = (Split(*part) for part in clouds(count))
+    return Splits(train, val, test)
+
+
+class Silent:
+    """A watch that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.rows: list[Config] = []
+        self.batches = 0
+
+    def begin(self, epoch: int) -> None:
+        assert epoch == len(self.rows) + 1
+
+    def batch(self) -> None:
+        self.batches += 1
+
+    def end(self, row: Config, seconds: float) -> None:
+        self.rows.append(row)
+
+
+def rates(cfg: Config, steps_per_epoch: int, reference: Any = None) -> list[float]:
+    """The rates of all steps, from the schedule or from a torch scheduler."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = reference(optimizer) if reference else LambdaLR(optimizer, schedule(cfg, steps_per_epoch))
+    found = []
+    for _ in range(cfg["epochs"] * steps_per_epoch):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_cosine_is_torchs() -> None:
+    cfg = toy_config("trainer.warmup_steps=0", "trainer.epochs=4")
+    assert rates(cfg, 5) == pytest.approx(rates(cfg, 5, lambda o: CosineAnnealingLR(o, T_max=20)))
+
+
+def test_exponential_is_torchs_stepped_per_epoch() -> None:
+    cfg = toy_config("trainer.warmup_steps=0", "trainer.epochs=4", "trainer.schedule=exponential", "trainer.gamma=0.5")
+    per_epoch = rates(cfg, 1, lambda o: ExponentialLR(o, 0.5))
+    assert rates(cfg, 3) == pytest.approx([rate for rate in per_epoch for _ in range(3)])
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "exponential"])
+def test_warm_up_rises_linearly_to_the_full_rate(kind: str) -> None:
+    cfg = toy_config("trainer.warmup_steps=4", f"trainer.schedule={kind}", "trainer.epochs=2")
+    assert rates(cfg, 10)[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    if kind == "constant":
+        assert rates(cfg, 10)[5:] == [1.0] * 15
+
+
+class CallsTwice(torch.optim.SGD):
+    """Leaves the net as it is, and calls the closure at two points, as an integrator with two gradient points does."""
+
+    def step(self, closure: Any) -> Tensor:  # type: ignore[override]
+        loss = closure()
+        (parameter,) = self.param_groups[0]["params"]
+        with torch.no_grad():
+            parameter.neg_()
+        closure()
+        with torch.no_grad():
+            parameter.neg_()
+        return loss.detach()
+
+
+def test_loss_and_training_accuracy_are_those_at_the_first_gradient_point() -> None:
+    net = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.eye(2))
+    x = torch.tensor([[2.0, 1.0], [3.0, 0.0], [0.0, 1.0], [0.0, 4.0], [1.0, 0.5]])
+    y = torch.tensor([0, 0, 1, 0, 1])
+    data = Splits(Split(x, y), None, Split(x, y))
+    optimizer = CallsTwice(net.parameters(), lr=0.5)
+    watch = Silent()
+    constant = LambdaLR(optimizer, lambda _: 1.0)
+    row = train_epoch(net, optimizer, constant, data, 2, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
+    losses = [math.log(math.exp(a) + math.exp(b)) - (a, b)[label] for (a, b), label in zip(x.tolist(), y, strict=True)]
+    assert row == {"lr": 0.5, "loss": pytest.approx(sum(losses) / 5, rel=1e-6), "train_accuracy": 3 / 5}
+    assert watch.batches == 3
+
+
+def test_accuracy_is_a_fraction_of_the_part_and_leaves_dropout_out() -> None:
+    net = nn.Sequential(nn.Dropout(0.9), nn.Linear(8, 3))
+    data = toy_data()
+    with torch.no_grad():
+        expected = (net[1](data.val.images).argmax(1) == data.val.labels).double().mean().item()
+    assert accuracy(net, data, "val", 7) == pytest.approx(expected)
+
+
+def fitted(monkeypatch: pytest.MonkeyPatch, scores: list[float], *overrides: str) -> tuple[Any, nn.Module, Silent]:
+    """Train toy nets whose validation (or, under the papers' protocol, test) accuracies are `scores`."""
+    cfg = toy_config(f"trainer.epochs={len(scores)}", "trainer.warmup_steps=0", *overrides)
+    left = iter(scores)
+    monkeypatch.setattr(trainer, "accuracy", lambda net, data, part, size: next(left))
+    net = dlrt.factorize(Net(), rank=3, init="orthonormal")
+    integrator = dlrt.INTEGRATORS["abc_psi"](net, lr=cfg["lr"], tau=0.3)
+    watch = Silent()
+    best = fit(net, integrator, toy_data(), cfg, 0, watch)
+    return best, net, watch
+
+
+@pytest.mark.parametrize(
+    ("scores", "select_last", "reported"),
+    [
+        ([0.9, 0.1, 0.3, 0.2], 0.5, 3),
+        ([0.9, 0.1, 0.3, 0.2], 1.0, 1),
+        ([0.9, 0.1, 0.3, 0.2], 0.1, 4),
+        ([0.1, 0.1, 0.4, 0.4, 0.4], 0.5, 3),
+        ([0.0], 0.5, 1),
+    ],
+)
+def test_the_reported_epoch_is_the_earliest_best_of_the_last_part(
+    scores: list[float], select_last: float, reported: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best, net, watch = fitted(monkeypatch, scores, f"trainer.select_last={select_last}")
+    assert best.row["epoch"] == reported and [row["val_accuracy"] for row in watch.rows] == scores
+    assert {name: layer.rank for name, layer in dlrt.low_rank_layers(net).items()} == watch.rows[reported - 1]["ranks"]
+
+
+def test_the_net_is_left_with_the_weights_of_the_reported_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for scores in ([0.5], [0.5, 0.2, 0.2]):
+        torch.manual_seed(0)
+        _, net, _ = fitted(monkeypatch, scores, "trainer.schedule=constant", "trainer.select_last=1")
+        states.append(net.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
+
+
+def test_the_papers_protocol_reports_the_best_test_epoch_of_all() -> None:
+    cfg = toy_config("trainer.protocol=paper", "trainer.epochs=10")
+    assert all(is_candidate(epoch, cfg) for epoch in range(1, 11))
+    validation = toy_config("trainer.epochs=10", "trainer.select_last=0.25")
+    assert [epoch for epoch in range(1, 11) if is_candidate(epoch, validation)] == [8, 9, 10]
+
+
+@pytest.mark.parametrize(("epoch", "reached", "collapsed"), [(6, 0.19, True), (6, 0.2, False), (5, 0.1, False)])
+def test_the_papers_rule_of_a_failed_run(epoch: int, reached: float, collapsed: bool) -> None:
+    cfg = toy_config("trainer.epochs=9", "trainer.collapse_epoch=6")
+    row = {"epoch": epoch, "val_accuracy": reached}
+    if collapsed:
+        with pytest.raises(Collapse, match=r"accuracy 0.1900 after epoch 6 is below 0.2"):
+            check_collapse(row, cfg)
+    else:
+        check_collapse(row, cfg)
+
+
+def test_a_loss_that_is_not_finite_is_divergence() -> None:
+    net = nn.Linear(8, 3)
+    integrator = dlrt.BASELINES["dense"](net, lr=0.1)
+    data = toy_data()
+    data.train.images[0] = float("inf")
+    with pytest.raises(dlrt.Divergence):
+        fit(net, integrator, data, toy_config(), 0, Silent())

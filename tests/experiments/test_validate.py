@@ -1,0 +1,118 @@
+"""Which values are possible: rows that pass and rows that are refused, with the words of the refusal."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf.errors import OmegaConfBaseException
+from toy_runs import TOY, command, compose, records_in
+
+from experiments.config import ConfigError
+from experiments.validate import validate
+
+VALID = [
+    ["tau=0"],
+    ["tau=0.999"],
+    ["tau=null"],
+    ["rank=1"],
+    ["rank=1000"],
+    ["integrator.min_rank=4"],
+    ["integrator.max_rank=4"],
+    ["integrator=bug", "rank=2", "integrator.min_rank=3"],
+    ["integrator=dense", "rank=0", "gain=0"],
+    ["init=normal"],
+    ["init=svd"],
+    ["trainer.warmup_steps=0"],
+    ["trainer.warmup_steps=6"],
+    ["trainer.protocol=paper", "+data.kwargs.val=false"],
+    ["trainer.schedule=exponential", "trainer.gamma=1"],
+    ["trainer.collapse_epoch=2"],
+    ["trainer.select_last=1"],
+    ["integrator.optimizer=adam", "integrator.transport=index"],
+    ["model.skip=['2']"],
+]
+INVALID = [
+    (["tau=1"], "tau=1.0 must lie in [0, 1)"),
+    (["tau=-0.1"], "tau=-0.1 must lie in [0, 1)"),
+    (["tau=nan"], "tau=nan must lie in [0, 1)"),
+    (["rank=0"], "rank=0: abc_psi needs a rank of at least 1"),
+    (["integrator=bug", "rank=0"], "rank=0: bug needs a rank of at least 1"),
+    (["integrator.min_rank=5"], "integrator.min_rank=5 is above the start rank=4: lower it or raise rank"),
+    (["integrator.max_rank=3"], "integrator.max_rank=3 is below the start rank=4: raise it or lower rank"),
+    (["integrator.min_rank=0"], "min_rank must be at least 1, got 0"),
+    (["integrator.optimizer=adamw"], "optimizer must be one of sgd, momentum, adam, got 'adamw'"),
+    (["integrator.transport=rotate"], "transport must be one of"),
+    (["integrator.decay=-1"], "decay must be"),
+    (["integrator.inner_steps=0"], "inner_steps must be at least 1"),
+    (["integrator.max_grad_norm=0"], "max_grad_norm must be None or above 0"),
+    (["init=svdd"], "init=svdd: did you mean 'svd'? choose one of normal, orthonormal, svd"),
+    (["gain=0"], "gain=0.0 must be above 0"),
+    (["gain=inf"], "gain=inf must be above 0"),
+    (["seed=-1"], "seed=-1 is negative"),
+    (["threads=0"], "threads=0: give at least 1, or null"),
+    (["device=gpu"], "device=gpu: did you mean 'cpu'? choose one of auto, cpu, cuda"),
+    (["rerun=yes"], "rerun=yes: choose one of all, diverged, failed, none"),
+    (["logger.name=tensorboard"], "logger.name=tensorboard: choose one of none, wandb"),
+    (["trainer.epochs=0"], "trainer.epochs=0: give at least 1"),
+    (["trainer.batch_size=0"], "trainer.batch_size=0: give at least 1"),
+    (["trainer.eval_batch_size=0"], "trainer.eval_batch_size=0: give at least 1"),
+    (["trainer.lr=0"], "trainer.lr=0.0: the learning rate must be above 0"),
+    (["trainer.lr=-1"], "trainer.lr=-1.0: the learning rate must be above 0"),
+    (["trainer.lr=inf"], "trainer.lr=inf: the learning rate must be above 0"),
+    (["trainer.schedule=linear"], "trainer.schedule=linear: choose one of constant, cosine, exponential"),
+    (["trainer.gamma=1.1"], "trainer.gamma=1.1 must lie in (0, 1]"),
+    (["trainer.warmup_steps=-1"], "trainer.warmup_steps=-1: give at least 0"),
+    (["trainer.warmup_steps=7"], "trainer.warmup_steps=7 is longer than the training of 6 steps"),
+    (["trainer.protocol=test"], "trainer.protocol=test: choose one of paper, validation"),
+    (["trainer.select_last=0"], "trainer.select_last=0.0 must lie in (0, 1]"),
+    (["trainer.collapse_epoch=3"], "trainer.collapse_epoch=3 must be null or an epoch in 1 … 2"),
+    (["trainer.collapse_accuracy=20"], "trainer.collapse_accuracy=20.0 must lie in [0, 1]"),
+    (["+data.kwargs.val=false"], "data=import has no validation images"),
+    (["data.target=nowhere:Name"], "data=import: module 'nowhere' was not found"),
+    (["data.target=toy_runs:TOY"], "data=import: toy_runs:TOY is a tuple"),
+    (["data.target=builtins:list"], "data=import: builtins:list returned a list"),
+    (["model.target=toy_runs.Net"], "model=import: target 'toy_runs.Net' does not have the form"),
+    (["+model.kwargs.mood=ok"], "model=import: unknown key 'mood' in kwargs: did you mean 'mode'?"),
+    (["model.skip=[output]"], "on model=import: the pattern 'output' matches no layer"),
+    (["weights=0123456789ab"], "weights=0123456789ab with init=orthonormal would be thrown away"),
+    (["weights=0123456789ab", "init=svd"], "weights=0123456789ab: there is no file"),
+    (["+model.kwargs.mode=nan"], "the config holds nan or inf"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", VALID, ids=" ".join)
+def test_a_possible_run_passes(overrides: list[str]) -> None:
+    validate(compose(*TOY, *overrides))
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), INVALID, ids=[" ".join(given) for given, _ in INVALID])
+def test_an_impossible_run_is_refused_in_one_sentence(overrides: list[str], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        validate(compose(*TOY, *overrides, f"results_dir={tmp_path}"))
+    assert sentence in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_cuda_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device=cuda: torch finds no GPU; use device=auto"):
+        validate(compose(*TOY, "device=cuda"))
+
+
+@pytest.mark.parametrize("overrides", [["+tyop=1"], ["+trainer.tyop=1"], ["~seed"], ["+integrator.decya=0"]])
+def test_a_key_that_is_added_or_taken_away_is_refused(overrides: list[str]) -> None:
+    with pytest.raises((OmegaConfBaseException, ConfigError)):
+        validate(compose(*TOY, *overrides))
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    assert command(*TOY, "integrator=dense", f"results_dir={tmp_path}") == 0
+    start = [f"weights='{records_in(tmp_path)[0]['key']}'", "init=svd", f"results_dir={tmp_path}"]
+    validate(compose(*TOY, *start))
+    other = ["model.target=experiments.models:mlp", "+model.kwargs.in_features=8", "+model.kwargs.width=5"]
+    with pytest.raises(ConfigError, match=r"on model=import: the weights hold no hidden\.0\.weight of shape"):
+        validate(compose(*TOY, *other, *start))
+
+
+def test_a_bug_in_a_model_is_no_mistake_in_the_config() -> None:
+    with pytest.raises(RuntimeError, match="a bug in the constructor"):
+        validate(compose(*TOY, "+model.kwargs.mode=bug"))

@@ -1,0 +1,84 @@
+"""A data set, networks and command lines for runs of a few milliseconds, named "toy_runs:…" in their configs."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from hydra import initialize_config_dir
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from experiments import run
+from experiments.config import CONF
+from experiments.presets import hydra_compose_cell
+
+TOY = (
+    "model=import",
+    "model.target=toy_runs:Net",
+    "data=import",
+    "data.target=toy_runs:clouds",
+    "trainer.epochs=2",
+    "trainer.batch_size=16",
+    "trainer.warmup_steps=2",
+    "rank=4",
+    "device=cpu",
+    "threads=1",
+)
+
+
+def clouds(count: int = 48, val: bool = True) -> tuple[Any, Any, Any]:
+    """`count` training, validation (if `val`) and test points each, of three Gaussian clouds in eight dimensions."""
+    generator = torch.Generator().manual_seed(1)
+
+    def part() -> tuple[Tensor, Tensor]:
+        y = torch.arange(count) % 3
+        return torch.randn(count, 8, generator=generator) + 2 * torch.eye(3, 8)[y], y
+
+    return part(), part() if val else None, part()
+
+
+class Net(nn.Sequential):
+    """8-16-3. mode: "ok"; "raise": its forward raises; "diverge": its loss is not finite; "bug": cannot be built."""
+
+    def __init__(self, mode: str = "ok") -> None:
+        if mode == "bug":
+            raise RuntimeError("a bug in the constructor")
+        super().__init__(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mode == "raise":
+            raise RuntimeError("a bug in the forward pass")
+        return super().forward(x) * (float("nan") if self.mode == "diverge" else 1.0)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The config of a command line, without running it."""
+    with composing():
+        return hydra_compose_cell(list(overrides))
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Let `hydra_compose_cell` find conf/."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+def command(*arguments: str) -> int | str:
+    """Run `python -m experiments.run ARGUMENTS` in this process; returns the exit code, or the text it exits with."""
+    with mock.patch("sys.argv", ["experiments.run", *arguments]):
+        try:
+            run.main()
+        except SystemExit as end:
+            return 0 if end.code is None else end.code
+    return 0
+
+
+def records_in(results_dir: Path) -> list[dict[str, Any]]:
+    """All records, by file name."""
+    return [json.loads(path.read_text()) for path in sorted((results_dir / "records").glob("*.json"))]
