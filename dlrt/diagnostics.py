@@ -18,11 +18,12 @@ def outside_tangent(model: nn.Module, closure: Closure) -> dict[str, float]:
     The ε of the papers' error bounds, relative. Forms G (m, n). Parameters, their gradients, buffers and random
     generators are left as they were; a layer the loss does not depend on is left out.
     """
-    grads = [(p, p.grad) for p in model.parameters()]
+    parameters = list(model.parameters())
+    grads = [p.grad for p in parameters]
     model.zero_grad()  # lets go of the gradients, so that the pass does not add to them
     with Replay(model).again(), recording(low_rank_layers(model)) as tapes:
-        gradient_pass(closure)
-    for p, grad in grads:
+        gradient_pass(closure, parameters, tapes)
+    for p, grad in zip(parameters, grads, strict=True):
         p.grad = grad
     shares = {}
     for name, tape in tapes.items():
@@ -36,18 +37,16 @@ def outside_tangent(model: nn.Module, closure: Closure) -> dict[str, float]:
 
 
 def orthogonality_drift(model: nn.Module) -> dict[str, float]:
-    """max(|UᵀU − I|, |VᵀV − I|) of each low-rank layer."""
-    return {name: max(_drift(layer.U), _drift(layer.V)) for name, layer in low_rank_layers(model).items()}
+    """max(|UᵀU − I|, |VᵀV − I|) of each low-rank layer.
+
+    Between the truncations of `inner_steps` > 1 a layer holds K or L in place of a basis, and the drift is large.
+    """
+    return {name: layer.orthogonality_drift() for name, layer in low_rank_layers(model).items()}
 
 
 def at_max_rank(integrator: Integrator) -> list[str]:
     """Layers whose rank the bound `max_rank`, or their own size, holds back."""
     bound = integrator.param_groups[0]["max_rank"]
-    return [
-        n for n, layer in integrator.layers.items() if layer.rank >= min(bound or layer.rank + 1, *layer.matrix_shape)
-    ]
-
-
-def _drift(Q: torch.Tensor) -> float:
-    Q = Q.detach().double()
-    return float((Q.mT @ Q - torch.eye(Q.shape[1], dtype=Q.dtype, device=Q.device)).abs().max())
+    sizes = {name: min(layer.matrix_shape) for name, layer in integrator.layers.items()}
+    highest = {name: size if bound is None else min(bound, size) for name, size in sizes.items()}
+    return [name for name, layer in integrator.layers.items() if layer.rank >= highest[name]]

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from dlrt.factors import Factors, check_rank, random_factors
 from dlrt.linalg import svd, truncation_rank
@@ -29,7 +30,8 @@ class LowRankLayer(nn.Module):
     def __init__(self, Y: Factors, bias: Tensor | None, view: View) -> None:
         super().__init__()
         self.U, self.S, self.V = (nn.Parameter(x.contiguous()) for x in Y)
-        self.bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
+        bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
+        self.register_parameter("bias", bias)
         self.view = view
         self.tape: Gradient | None = None
 
@@ -53,6 +55,20 @@ class LowRankLayer(nn.Module):
         # The parameter objects stay, whatever the rank: optimisers and schedulers hold on to them.
         self.U.data, self.S.data, self.V.data = (x.contiguous() for x in Y)
 
+    def orthogonality_drift(self) -> float:
+        """max(|UᵀU − I|, |VᵀV − I|)."""
+        return max(float((Q.mT @ Q - torch.eye(Q.shape[1], device=Q.device)).abs().max()) for Q in self._bases64())
+
+    def orthonormalize(self) -> None:
+        """Make U and V orthonormal again, if they are not, without changing the weight."""
+        if self.orthogonality_drift() > 1e-4:
+            U, S, V = self.factors
+            (Qu, Ru), (Qv, Rv) = torch.linalg.qr(U), torch.linalg.qr(V)
+            self.factors = Factors(Qu, Ru @ S @ Rv.mT, Qv)
+
+    def _bases64(self) -> tuple[Tensor, Tensor]:
+        return self.U.detach().double(), self.V.detach().double()
+
     @property
     def weight(self) -> Tensor:
         """The dense weight, in the shape the plain layer has; computed at each call, differentiable."""
@@ -63,6 +79,9 @@ class LowRankLayer(nn.Module):
             return self.tape.forward(x, self.bias)
         a = self.view.right(x, self.V)  # x V
         return self.view.expand(self.view.expand(a, self.S), self.U, self.bias)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"tape": None}  # a copy made within a step does not record for it
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over the rank of the saved factors: it changes in training."""
@@ -99,16 +118,21 @@ class LowRankLinear(LowRankLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
+        kwargs = _where(init, device, dtype)
         Y = _start(out_features, in_features, rank, init, gain, spectrum, kwargs)
         super().__init__(Y, _bias(out_features, bias, init, kwargs), LinearView())
         self.in_features, self.out_features = in_features, out_features
 
     @classmethod
     def from_dense(cls, layer: nn.Linear, rank: int | None = None, tau: float | None = None) -> Self:
-        """The best approximation of a dense layer of the given rank, or within the relative tolerance τ, by SVD."""
+        """The best approximation of a dense layer of the given rank, or within the relative tolerance τ, by SVD.
+
+        Raises:
+            ValueError: rank or tau out of range, or a layer that is more than its weight and bias.
+        """
+        _check_plain(layer)
         Y = truncated_svd(layer.weight, rank, tau)
-        return cls(layer.in_features, layer.out_features, len(Y.S), _keep(layer.bias), Y)
+        return cls(layer.in_features, layer.out_features, len(Y.S), _copy(layer.bias), Y)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, rank={self.rank}, bias={self.bias is not None}"
@@ -139,7 +163,7 @@ class LowRankConv2d(LowRankLayer):
     ) -> None:
         kernel, spacing = _pair(kernel_size), _pair(dilation)
         pad = explicit_padding(padding, kernel, spacing)
-        kwargs: dict[str, Any] = {"device": device, "dtype": dtype}
+        kwargs = _where(init, device, dtype)
         Y = _start(out_channels, in_channels * kernel[0] * kernel[1], rank, init, gain, spectrum, kwargs)
         view = ConvView(in_channels, kernel, _pair(stride), pad, spacing)
         super().__init__(Y, _bias(out_channels, bias, init, kwargs), view)
@@ -147,9 +171,17 @@ class LowRankConv2d(LowRankLayer):
 
     @classmethod
     def from_dense(cls, layer: nn.Conv2d, rank: int | None = None, tau: float | None = None) -> Self:
-        """The best approximation of a dense convolution of the given rank, or within τ, by SVD of F × CJK."""
+        """The best approximation of a dense convolution of the given rank, or within τ, by SVD of F × CJK.
+
+        Raises:
+            ValueError: as `LowRankLinear.from_dense`; grouped convolutions and padding modes other than zeros too.
+        """
+        _check_plain(layer)
         Y = truncated_svd(layer.weight.flatten(1), rank, tau)
-        return cls(**conv_arguments(layer), rank=len(Y.S), bias=_keep(layer.bias), init=Y)
+        return cls(**conv_arguments(layer), rank=len(Y.S), bias=_copy(layer.bias), init=Y)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.ndim == 4 else super().forward(x[None])[0]  # (C, H, W), as nn.Conv2d takes it
 
     def extra_repr(self) -> str:
         v = self.view
@@ -162,6 +194,35 @@ def _pair(x: int | tuple[int, int]) -> tuple[int, int]:
     return (x, x) if isinstance(x, int) else x
 
 
+def obstacle(layer: nn.Linear | nn.Conv2d) -> str | None:
+    """Why a dense layer cannot be replaced by a low-rank one, or None if it can."""
+    cls = nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d
+    if type(layer).forward is not cls.forward or isinstance(layer.weight, nn.UninitializedParameter):
+        return f"{type(layer).__name__} is not a plain {cls.__name__}"
+    if not all(isinstance(p, nn.Parameter | None) for p in (layer.weight, layer.bias)) or parametrize.is_parametrized(
+        layer
+    ):
+        return "its weight or bias is parametrised or pruned"
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return "it has hooks, which would be lost"
+    if isinstance(layer, nn.Conv2d):
+        if layer.groups > 1:
+            return f"it is a convolution of {layer.groups} groups"
+        if layer.padding_mode != "zeros":
+            return f"its padding mode is {layer.padding_mode!r}"
+        try:
+            explicit_padding(**{k: conv_arguments(layer)[k] for k in ("padding", "kernel_size", "dilation")})
+        except ValueError as error:
+            return str(error)
+    return None
+
+
+def _check_plain(layer: nn.Linear | nn.Conv2d) -> None:
+    reason = obstacle(layer)
+    if reason is not None:
+        raise ValueError(f"cannot factorise the layer: {reason}")
+
+
 def conv_arguments(layer: nn.Conv2d) -> dict[str, Any]:
     """The constructor arguments that a dense and a low-rank convolution share."""
     names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
@@ -169,17 +230,17 @@ def conv_arguments(layer: nn.Conv2d) -> dict[str, Any]:
 
 
 def explicit_padding(
-    padding: int | tuple[int, int] | str, kernel: tuple[int, int], dilation: tuple[int, int]
+    padding: int | tuple[int, int] | str, kernel_size: tuple[int, int], dilation: tuple[int, int]
 ) -> tuple[int, int]:
     """Padding as two numbers; "same" needs dilation · (kernel − 1) even in both directions."""
     if not isinstance(padding, str):
         return _pair(padding)
     if padding == "valid":
         return 0, 0
-    total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
     if padding != "same" or any(t % 2 for t in total):
         raise ValueError(
-            f"padding must be numbers, 'valid' or an even 'same', got {padding!r} with kernel {kernel}: "
+            f"padding must be numbers, 'valid' or an even 'same', got {padding!r} with kernel {kernel_size}: "
             "pad the input with nn.ZeroPad2d"
         )
     return total[0] // 2, total[1] // 2
@@ -212,7 +273,14 @@ def _start(
     shapes = [tuple(x.shape) for x in init]
     if shapes != [(m, rank), (rank, rank), (n, rank)]:
         raise ValueError(f"init factors must have shapes {[(m, rank), (rank, rank), (n, rank)]}, got {shapes}")
-    return Factors(*(x.detach().clone() for x in init))
+    return Factors(*(x.detach().to(**kwargs, copy=True) for x in init))
+
+
+def _where(init: str | Factors, device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Any]:
+    """Device and dtype: those asked for, else those of the factors given."""
+    if isinstance(init, str):
+        return {"device": device, "dtype": dtype}
+    return {"device": device or init.U.device, "dtype": dtype or init.U.dtype}
 
 
 def _bias(m: int, bias: bool | nn.Parameter, init: str | Factors, kwargs: dict[str, Any]) -> Tensor | None:
@@ -223,5 +291,5 @@ def _bias(m: int, bias: bool | nn.Parameter, init: str | Factors, kwargs: dict[s
     return torch.randn(m, **kwargs) if init == "normal" else torch.zeros(m, **kwargs)
 
 
-def _keep(bias: Tensor | None) -> nn.Parameter | bool:
-    return bias if isinstance(bias, nn.Parameter) else False
+def _copy(bias: Tensor | None) -> nn.Parameter | bool:
+    return False if bias is None else nn.Parameter(bias.detach().clone())

@@ -27,9 +27,10 @@ def complement(U: Tensor, D: Tensor) -> Tensor:
         U: (m, r₀), orthonormal columns.
         D: (m, r), the displacement of the K- or L-step.
     """
-    free = U.shape[0] - U.shape[1]
-    if free == 0:
+    free, largest = U.shape[0] - U.shape[1], D.abs().max()
+    if free == 0 or not bool(largest > 0):
         return U[:, :0]
+    D = D / largest  # a norm of squares would over- or underflow long before D does
     W = _project_out(U, _project_out(U, D))
     Q, R = torch.linalg.qr(W)
     floor = 100 * torch.finfo(D.dtype).eps * torch.linalg.matrix_norm(D)

@@ -29,7 +29,7 @@ class LinearView:
         return delta @ U
 
     def inner(self, delta: Tensor, a: Tensor) -> Tensor:
-        return delta.flatten(0, -2).mT @ a.flatten(0, -2)
+        return delta.reshape(-1, delta.shape[-1]).mT @ a.reshape(-1, a.shape[-1])
 
     def adjoint(self, x: Tensor, p: Tensor) -> Tensor:
         return self.inner(x, p)

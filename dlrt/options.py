@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,25 +29,30 @@ def check_options(
     max_grad_norm: float | None,
 ) -> None:
     """Raise ValueError for a value no integrator or baseline can work with."""
+    norm = max_grad_norm
     rules: list[tuple[str, Any, bool, str]] = [
-        ("lr", lr, lr >= 0, "at least 0"),
-        ("tau", tau, tau is None or 0 <= tau < 1, "in [0, 1), or None to keep the rank"),
-        ("min_rank", min_rank, min_rank >= 1, "at least 1"),
-        (
-            "max_rank",
-            max_rank,
-            max_rank is None or max_rank >= min_rank,
-            f"None or at least min_rank = {min_rank}",
-        ),
+        ("lr", lr, _number(lr) and 0 <= lr < math.inf, "a number of at least 0"),
+        ("tau", tau, tau is None or (_number(tau) and 0 <= tau < 1), "in [0, 1), or None to keep the rank"),
+        ("min_rank", min_rank, _count(min_rank), "an integer of at least 1"),
+        ("max_rank", max_rank, max_rank is None or _count(max_rank, min_rank), f"None or at least {min_rank=}"),
         ("optimizer", optimizer, optimizer in RULES, f"one of {', '.join(RULES)}"),
-        ("decay", decay, decay >= 0 and lr * decay < 1, "at least 0, and lr · decay below 1"),
-        ("inner_steps", inner_steps, inner_steps >= 1, "at least 1"),
+        ("decay", decay, _number(decay) and decay >= 0, "a number of at least 0"),
+        ("decay", decay, lr * decay < 1, f"below 1/lr = {1 / lr if lr else math.inf:g}"),
+        ("inner_steps", inner_steps, _count(inner_steps), "an integer of at least 1"),
         ("transport", transport, transport in TRANSPORTS, f"one of {', '.join(TRANSPORTS)}"),
-        ("max_grad_norm", max_grad_norm, max_grad_norm is None or max_grad_norm > 0, "None or above 0"),
+        ("max_grad_norm", norm, norm is None or (_number(norm) and norm > 0), "None or above 0"),
     ]
     for name, value, ok, rule in rules:
         if not ok:
             raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def _number(x: object) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+
+def _count(x: object, least: int = 1) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool) and x >= least
 
 
 def base_factory(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from dlrt.layers import LowRankConv2d, LowRankLayer, LowRankLinear, conv_arguments
+from dlrt.layers import LowRankConv2d, LowRankLayer, LowRankLinear, conv_arguments, obstacle
 from dlrt.matricize import ConvView
 
 PLAIN = (nn.Linear, nn.Conv2d)
@@ -34,15 +33,17 @@ def factorize(
 
     Args:
         rank: rank of every layer, capped at its min(m, n); or a mapping from name patterns (`fnmatch`: "hidden.*") to
-            ranks, the first match counting. Layers that a mapping does not match stay dense.
+            ranks, the first match counting.
         tau: with init="svd", the relative tolerance that chooses the rank (at most `rank`, if given); or a mapping.
+            Where mappings are given, layers that none of them matches stay dense.
         init: "svd" keeps the layer's weight as well as the rank allows; "orthonormal" and "normal" start anew (see
             `random_factors`, also for gain and spectrum) and need a rank.
         skip: patterns of layers to leave dense.
 
     Raises:
-        ValueError: a pattern that matches no layer; neither rank nor tau; a layer that cannot be factorised (its
-            forward is bypassed, its weight tied, parametrised or grouped): the message names the `skip` to use.
+        ValueError: no layer to factorise; a pattern that matches none; neither rank nor tau; a layer that cannot be
+            factorised (its forward is bypassed, its weight tied, parametrised or grouped): the message names the
+            `skip` to use.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, PLAIN)}
     skip = [skip] if isinstance(skip, str) else list(skip)
@@ -50,61 +51,90 @@ def factorize(
     if (rank is None and tau is None) or (init != "svd" and rank is None):
         raise ValueError(f"factorize needs a rank (or, with init='svd', a tau), got {rank=}, {tau=}, {init=}")
     obstacles = _obstacles(model)
-    chosen = {}
+    chosen: dict[str, tuple[int | None, float | None]] = {}
     for name, layer in layers.items():
-        if any(fnmatchcase(name, pattern) for pattern in skip):
-            continue
-        r, t = _lookup(rank, name), _lookup(tau, name)
-        if r is None and t is None:
+        if any(fnmatchcase(name, pattern) for pattern in skip) or not _selected(name, rank, tau):
             continue
         if name in obstacles:
             raise ValueError(f"cannot factorise {name!r}: {obstacles[name]}; leave it dense with skip=[{name!r}]")
-        m, n = layer.weight.flatten(1).shape
-        chosen[name] = None if r is None else min(int(r), m, n), t
+        chosen[name] = _rank_of(name, layer, _lookup(rank, name), init), _lookup(tau, name)
+    if not chosen:
+        raise ValueError(
+            "factorize leaves every layer dense: the model's Linear and Conv2d layers are all skipped, or none"
+        )
     replacements = {name: _low_rank(layers[name], *chosen[name], init, gain, spectrum) for name in chosen}
     return _replace(model, {layers[name]: new for name, new in replacements.items()})
 
 
-def merge(model: nn.Module) -> nn.Module:
+def _selected(name: str, rank: PerLayer, tau: PerLayer) -> bool:
+    mappings = [x for x in (rank, tau) if isinstance(x, Mapping)]
+    return not mappings or any(_lookup(x, name) is not None for x in mappings)
+
+
+def _rank_of(name: str, layer: nn.Linear | nn.Conv2d, rank: float | None, init: str) -> int | None:
+    if rank is None:
+        if init != "svd":
+            raise ValueError(f"init={init!r} needs a rank for {name!r}")
+        return None
+    if rank != int(rank):
+        raise ValueError(f"rank must be an integer, got {rank} for {name!r}")
+    return min(int(rank), *layer.weight.flatten(1).shape)
+
+
+def merge(model: nn.Module, dense: Iterable[str] = ()) -> nn.Module:
     """Turn low-rank layers back into plain torch layers, in place, and return the model.
 
     Each becomes one dense layer, or two thin ones (V, then U S) where those have fewer weights: r (m + n) < m n.
+
+    Args:
+        dense: patterns of layers to make dense in any case. Those in an `nn.TransformerEncoderLayer` always are, as it
+            reads their weights.
     """
-    return _replace(model, {layer: _plain(layer) for layer in low_rank_layers(model).values()})
+    layers = low_rank_layers(model)
+    patterns = [dense] if isinstance(dense, str) else list(dense)
+    _check_patterns(patterns, layers)
+    readers = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)]
+    read = {child for reader in readers for child in reader.children()}
+    whole = {k for k, layer in layers.items() if layer in read or any(fnmatchcase(k, p) for p in patterns)}
+    return _replace(model, {layer: _plain(layer, name in whole) for name, layer in layers.items()})
 
 
 def _low_rank(
-    layer: nn.Module, rank: int | None, tau: float | None, init: str, gain: float, spectrum: Tensor | None
+    layer: nn.Linear | nn.Conv2d, rank: int | None, tau: float | None, init: str, gain: float, spectrum: Tensor | None
 ) -> LowRankLayer:
     cls = LowRankLinear if isinstance(layer, nn.Linear) else LowRankConv2d
     if init == "svd":
         new: LowRankLayer = cls.from_dense(layer, rank, tau)  # type: ignore[arg-type]
     else:
-        assert isinstance(layer, PLAIN) and rank is not None
-        bias = layer.bias is not None if init == "normal" else (False if layer.bias is None else layer.bias)
+        assert rank is not None
+        bias = layer.bias is not None
         where = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         start: dict[str, Any] = {"bias": bias, "init": init, "gain": gain, "spectrum": spectrum} | where
         if isinstance(layer, nn.Linear):
             new = LowRankLinear(layer.in_features, layer.out_features, rank, **start)
         else:
             new = LowRankConv2d(**conv_arguments(layer), rank=rank, **start)
+    if init != "normal":
+        new.register_parameter("bias", cast(nn.Parameter | None, layer.bias))  # itself, not a copy of it
+    for factor in (new.U, new.S, new.V):
+        factor.requires_grad_(layer.weight.requires_grad)
     return new.train(layer.training)
 
 
-def _plain(layer: LowRankLayer) -> nn.Module:
+def _plain(layer: LowRankLayer, whole: bool) -> nn.Module:
     m, n = layer.matrix_shape
     U, S, V = layer.factors
-    view, thin = layer.view, layer.rank * (m + n) < m * n
+    view, thin = layer.view, layer.rank * (m + n) < m * n and not whole
     if isinstance(view, ConvView):
         args = (view.kernel, view.stride, view.padding, view.dilation)
-        parts: list[Any] = [nn.Conv2d(view.channels, layer.rank if thin else m, *args, bias=False)]
-        parts += [nn.Conv2d(layer.rank, m, 1, bias=False)] if thin else []
+        parts: list[Any] = [nn.Conv2d(view.channels, layer.rank if thin else m, *args, bias=False, device="meta")]
+        parts += [nn.Conv2d(layer.rank, m, 1, bias=False, device="meta")] if thin else []
     else:
-        parts = [nn.Linear(n, layer.rank if thin else m, bias=False)]
-        parts += [nn.Linear(layer.rank, m, bias=False)] if thin else []
+        parts = [nn.Linear(n, layer.rank if thin else m, bias=False, device="meta")]
+        parts += [nn.Linear(layer.rank, m, bias=False, device="meta")] if thin else []
     weights = [view.weight(V.mT), U @ S] if thin else [layer.weight.detach()]
     for part, weight in zip(parts, weights, strict=True):
-        part.weight = nn.Parameter(weight.reshape(part.weight.shape).contiguous())
+        part.weight = nn.Parameter(weight.reshape(part.weight.shape).contiguous(), layer.S.requires_grad)
     parts[-1].bias = layer.bias
     return (nn.Sequential(*parts) if thin else parts[0]).train(layer.training)
 
@@ -127,18 +157,10 @@ def _obstacles(model: nn.Module) -> dict[str, str]:
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, PLAIN):
-            cls = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
+            reason = obstacle(module)
             others = [user for user in users.get(id(module.weight), []) if user != name]
-            if parametrize.is_parametrized(module):
-                found[name] = "its weight is parametrised"
-            elif type(module).forward is not cls.forward or isinstance(module.weight, nn.UninitializedParameter):
-                found[name] = f"{type(module).__name__} is not a plain {cls.__name__}"
-            elif others:
-                found[name] = f"its weight is tied to {others[0]!r}"
-            elif isinstance(module, nn.Conv2d) and module.groups > 1:
-                found[name] = f"it is a convolution of {module.groups} groups"
-            elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-                found[name] = f"its padding mode is {module.padding_mode!r}"
+            if reason is not None or others:
+                found[name] = reason or f"its weight is tied to {others[0]!r}"
         if isinstance(module, nn.MultiheadAttention):
             found[f"{name}.out_proj".lstrip(".")] = "nn.MultiheadAttention reads its weight and bypasses its forward"
     return found
@@ -148,7 +170,7 @@ def _patterns(value: object) -> list[str]:
     return list(value) if isinstance(value, Mapping) else []
 
 
-def _check_patterns(patterns: list[str], layers: Mapping[str, nn.Module]) -> None:
+def _check_patterns(patterns: Iterable[str], layers: Mapping[str, nn.Module]) -> None:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise ValueError(

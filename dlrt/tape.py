@@ -37,7 +37,7 @@ class Call:
 
 
 class Gradient:
-    """G at the point Y = U S Vᵀ, a sum over the layer's calls; `scale` multiplies it (gradient clipping).
+    """G at the point Y = U S Vᵀ, a sum over the layer's calls.
 
     A basis handed to `right`, `left` and `core` begins with the columns of the V or U of the point: their products are
     known already, and only those with the further columns are computed.
@@ -46,6 +46,7 @@ class Gradient:
     def __init__(self, Y: Factors, view: View) -> None:
         self.Y, self.view = Y, view
         self.calls: list[Call] = []
+        self.armed = False  # whether the backward pass that runs is the step's own
         self.scale: Tensor | float = 1.0
 
     @property
@@ -53,6 +54,7 @@ class Gradient:
         """Whether the loss depended on the layer."""
         return bool(self.calls)
 
+    @torch.compiler.disable
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The layer's output, recording the call."""
         U, S, V = self.Y
@@ -61,10 +63,18 @@ class Gradient:
         if not p.requires_grad:
             p.requires_grad_()
         z = self.view.expand(p, U, bias)
-        delta: list[Tensor] = []
-        x, version = x.detach(), x._version
+        x, version, delta = x.detach(), x._version, list[Tensor]()
+
+        def arrive(deltaU: Tensor) -> None:
+            if self.armed:
+                self.calls.append(Call(x, version, xV.detach(), delta[-1], deltaU))
+            elif torch.is_grad_enabled():
+                raise NotImplementedError(
+                    "a closure cannot differentiate gradients: create_graph=True is not supported"
+                )
+
         z.register_hook(delta.append)
-        p.register_hook(lambda deltaU: self.calls.append(Call(x, version, xV.detach(), delta.pop(), deltaU)))
+        p.register_hook(arrive)
         return z
 
     @cached_property
@@ -116,23 +126,26 @@ class Gradient:
 
     def rescale(self, scale: Tensor | float) -> None:
         """Multiply G by a scalar."""
-        self.scale = scale
-        self.__dict__.pop("GV", None)
-        self.__dict__.pop("GtU", None)
+        self.scale = self.scale * scale
+        for known in {"GV", "GtU"} & self.__dict__.keys():
+            self.__dict__[known] = self.__dict__[known] * scale
 
     def _checked(self) -> Iterator[Call]:
-        for call in self.calls:
-            if call.x._version != call.version:
+        dtype = self.Y.U.dtype
+        for c in self.calls:
+            if c.x._version != c.version:
                 raise RuntimeError(
                     "the input of a low-rank layer was modified in place before the step had used it: "
                     "use the out-of-place operation (for nn.ReLU: inplace=False)"
                 )
-            yield call
+            same = c.x.dtype == c.xV.dtype == c.delta.dtype == c.deltaU.dtype == dtype
+            # Under autocast the pass runs in low precision; the products of its results do not.
+            yield c if same else Call(c.x.to(dtype), 0, c.xV.to(dtype), c.delta.to(dtype), c.deltaU.to(dtype))
 
     def _sum(self, products: Iterator[Tensor]) -> Tensor:
         total = sum(products)
         assert isinstance(total, Tensor)
-        return total if isinstance(self.scale, float) else total * self.scale
+        return total if isinstance(self.scale, float) and self.scale == 1 else total * self.scale
 
 
 @contextmanager
@@ -146,3 +159,15 @@ def recording(layers: Mapping[str, LowRankLayer]) -> Iterator[dict[str, Gradient
     finally:
         for layer in layers.values():
             layer.tape = None
+
+
+@contextmanager
+def armed(tapes: Mapping[str, Gradient]) -> Iterator[None]:
+    """Within: the step's own backward pass. Any other (an adversarial example's, say) leaves the tapes alone."""
+    for tape in tapes.values():
+        tape.armed = True
+    try:
+        yield
+    finally:
+        for tape in tapes.values():
+            tape.armed = False

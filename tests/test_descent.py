@@ -19,7 +19,8 @@ def test_rules_are_torchs_own_while_the_basis_rests(double):
         for g in gradients:
             p.grad = g.clone()
             optimiser.step()
-            X = X - 0.1 * direction(rule, g, moments, BETAS, EPS)
+            D, moments = direction(rule, g, moments, BETAS, EPS)
+            X = X - 0.1 * D
             torch.testing.assert_close(X, p.detach())
 
 
@@ -30,10 +31,10 @@ def test_momentum_follows_a_turning_basis(double):
     for _ in range(6):
         G = torch.randn(7, 5)
         turn = torch.linalg.qr(torch.randn(5, 5))[0]
-        transport(turning, None, turn)
+        turning = transport(turning, None, turn)
         Q = Q @ turn
-        a = direction("momentum", G, fixed, BETAS, EPS)
-        b = direction("momentum", G @ Q, turning, BETAS, EPS)
+        a, fixed = direction("momentum", G, fixed, BETAS, EPS)
+        b, turning = direction("momentum", G @ Q, turning, BETAS, EPS)
         torch.testing.assert_close(b, a @ Q)
 
 
@@ -41,14 +42,14 @@ def test_second_moments_are_the_expectation_for_uncorrelated_entries():
     g = torch.randn(200_000, 3) * torch.tensor([1.0, 2.0, 0.5])
     turn = torch.linalg.qr(torch.randn(3, 3))[0]
     moments = {"first": g.mean(0, keepdim=True), "second": g.square().mean(0, keepdim=True), "count": 1}
-    transport(moments, None, turn)
+    moments = transport(moments, None, turn)
     torch.testing.assert_close(moments["second"], (g @ turn).square().mean(0, keepdim=True), rtol=2e-2, atol=0)
 
 
 def test_a_new_direction_moves_like_adams_first_step(double):
     moments = {}
     for _ in range(50):
-        direction("adam", torch.randn(3, 2), moments, BETAS, EPS)
-    transport(moments, None, torch.eye(2, 4))
-    D = direction("adam", torch.full((3, 4), 7.0), moments, BETAS, EPS)
+        _, moments = direction("adam", torch.randn(3, 2), moments, BETAS, EPS)
+    moments = transport(moments, None, torch.eye(2, 4))
+    D, _ = direction("adam", torch.full((3, 4), 7.0), moments, BETAS, EPS)
     torch.testing.assert_close(D[:, 2:], torch.ones(3, 2))

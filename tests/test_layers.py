@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,7 +55,8 @@ def test_from_dense_is_the_best_approximation(double):
         assert (layer.weight - plain.weight).norm() <= tau * plain.weight.norm()
         assert sigma[layer.rank - 1 :].norm() > tau * sigma.norm()
     assert LowRankLinear.from_dense(plain, rank=2, tau=0.1).rank == 2
-    assert layer.bias is plain.bias
+    assert layer.bias is not plain.bias
+    assert torch.equal(layer.bias, plain.bias)
 
 
 def test_factors_are_trained_by_any_torch_optimiser():
@@ -101,3 +104,27 @@ def test_normal_init_draws_the_bias_too():
 def test_repr_tells_the_rank():
     assert "rank=2" in repr(LowRankLinear(7, 5, 2))
     assert "stride=(2, 2)" in repr(LowRankConv2d(3, 8, 3, 2, stride=2))
+
+
+@pytest.mark.parametrize("name", sorted(dlrt.INTEGRATORS))
+def test_single_examples_train_as_a_batch_of_one(name, double):
+    for layer, x in ((LowRankLinear(7, 5, 3), torch.randn(7)), (LowRankConv2d(2, 6, 3, 4), torch.randn(2, 8, 8))):
+        twin = copy.deepcopy(layer)
+        dlrt.INTEGRATORS[name](layer, lr=0.1).step(lambda layer=layer, x=x: layer(x).square().sum())
+        dlrt.INTEGRATORS[name](twin, lr=0.1).step(lambda twin=twin, x=x: twin(x[None]).square().sum())
+        torch.testing.assert_close(layer.weight, twin.weight)
+
+
+def test_device_and_dtype_follow_given_factors():
+    layer = LowRankLinear(7, 5, 2, init=dlrt.random_factors(5, 7, 2, dtype=torch.float64))
+    assert {p.dtype for p in layer.parameters()} == {torch.float64}
+    layer(torch.randn(3, 7, dtype=torch.float64))
+
+
+def test_orthonormalize_keeps_the_weight():
+    layer = LowRankLinear(7, 5, 3)
+    layer.U.data *= 1.5
+    before = layer.weight.detach()
+    layer.orthonormalize()
+    assert layer.orthogonality_drift() < 1e-6
+    torch.testing.assert_close(layer.weight.detach(), before)

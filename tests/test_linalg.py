@@ -28,6 +28,8 @@ def hard_displacements(U):
         "inside U but for noise": U @ torch.randn(r, r, dtype=dtype) + 1e-4 * G,
         "duplicates": G[:, :1].expand(m, r).contiguous(),
         "tiny": 1e-18 * G,
+        "nearly denormal": 1e-35 * (U @ torch.randn(r, r, dtype=dtype)),
+        "huge": 1e25 * G,
         "half of the columns zero": torch.cat([G[:, : r // 2], torch.zeros(m, r - r // 2, dtype=dtype)], 1),
     }
 
@@ -41,10 +43,19 @@ def test_complement_is_orthonormal_and_spans_the_displacement(kind, dtype):
     eps = torch.finfo(dtype).eps
     Q = torch.cat([U, new], 1).double()
     assert (Q.mT @ Q - torch.eye(Q.shape[1], dtype=torch.float64)).abs().max() < 20 * eps
-    outside = D.double() - Q @ (Q.mT @ D.double())
+    D = D.double()
+    outside = D - Q @ (Q.mT @ D)
     # dropped directions are below ε‖D‖ each, ε = 100 machine epsilons
     assert outside.norm() <= 100 * eps * D.norm() * R**0.5
-    expected = {"zero": 0, "rank r/2": R // 2, "duplicates": 1, "half of the columns zero": R // 2, "random": R}
+    expected = {
+        "zero": 0,
+        "rank r/2": R // 2,
+        "duplicates": 1,
+        "half of the columns zero": R // 2,
+        "random": R,
+        "huge": R,
+        "tiny": R,
+    }
     if kind in expected:
         assert new.shape[1] == expected[kind]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 import dlrt
@@ -139,3 +140,72 @@ def test_resnet18_trains_and_merges(name):
     before = model(x)
     torch.testing.assert_close(merge(model)(x), before, rtol=1e-4, atol=1e-4)
     assert not low_rank_layers(model)
+
+
+def pruned_bias():
+    layer = nn.Linear(4, 4)
+    prune.random_unstructured(layer, "bias", 0.5)
+    return nn.Sequential(layer)
+
+
+def hooked():
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda *_: None)
+    return nn.Sequential(layer)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.utils.spectral_norm(nn.Linear(4, 4))), "parametrised or pruned"),
+        (pruned_bias(), "parametrised or pruned"),
+        (hooked(), "has hooks"),
+        (nn.Sequential(nn.Conv2d(4, 4, 2, padding="same")), r"even 'same'.*skip=\['0'\]"),
+    ],
+)
+def test_layers_that_are_more_than_their_parameters_are_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        factorize(model, rank=2)
+    with pytest.raises(ValueError, match="cannot factorise the layer"):
+        (LowRankLinear if isinstance(model[0], nn.Linear) else LowRankConv2d).from_dense(model[0], rank=2)
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.ReLU()), nn.Sequential(nn.LayerNorm(3))])
+def test_a_model_without_layers_is_refused(model):
+    with pytest.raises(ValueError, match="leaves every layer dense"):
+        factorize(model, rank=2)
+
+
+def test_a_mapping_selects_and_a_number_applies_to_what_is_selected():
+    model = factorize(small_cnn(), rank={"0": 2, "2": 2}, tau=0.0)
+    assert list(low_rank_layers(model)) == ["0", "2"]
+    with pytest.raises(ValueError, match="needs a rank for '4'"):
+        factorize(small_cnn(), rank={"0": 2}, tau={"4": 0.1}, init="orthonormal")
+    with pytest.raises(ValueError, match=r"rank must be an integer, got 2\.5"):
+        factorize(small_cnn(), rank=2.5)
+
+
+def test_merged_transformers_evaluate():
+    model = factorize(nn.TransformerEncoderLayer(8, 2, batch_first=True), rank=2, skip=["self_attn.out_proj"]).eval()
+    x = torch.randn(3, 5, 8)
+    before = model(x)
+    merge(model)
+    assert isinstance(model.linear1, nn.Linear)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-5)
+
+
+def test_merge_keeps_mode_generator_and_what_it_is_told_to_make_dense():
+    model = factorize(nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)), rank=2).eval()
+    state = torch.get_rng_state()
+    merge(model, dense=["1"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(model[0], nn.Sequential) and isinstance(model[1], nn.Linear)
+    assert not any(m.training for m in model.modules())
+
+
+def test_factorised_layers_share_the_bias_and_copies_of_from_dense_do_not():
+    plain = nn.Linear(6, 6)
+    assert LowRankLinear.from_dense(plain, rank=2).bias is not plain.bias
+    bias = plain.bias
+    assert factorize(nn.Sequential(plain), rank=2)[0].bias is bias

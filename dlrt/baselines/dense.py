@@ -57,16 +57,18 @@ class Dense(Optimizer):
     @staticmethod
     def _decayed(model: nn.Module) -> list[Tensor]:
         plain = (nn.Linear, nn.Conv2d)
-        return [m.weight for m in model.modules() if isinstance(m, plain) and m.weight.requires_grad]
+        weights = (m.weight for m in model.modules() if isinstance(m, plain) and m.weight.requires_grad)
+        return list({id(w): w for w in weights}.values())
 
     @torch.no_grad()
     def step(self, closure: Closure | Sequence[Closure]) -> Tensor:  # type: ignore[override]
         """One optimiser step on the closure's loss (or the closures' summed losses); returns the loss before it."""
         self.zero_grad()
-        loss = gradient_pass(closure)
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        loss = gradient_pass(closure, parameters)
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_((p for group in self.param_groups for p in group["params"]), self.max_grad_norm)
-        if self.decay:
+            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        if self.decay and self.decayed:
             torch._foreach_mul_(self.decayed, 1 - self.param_groups[0]["lr"] * self.decay)
         self.base.step()
         return loss

@@ -26,10 +26,10 @@ class AugmentedBackwardCorrectedPSI(Integrator):
 
     def after_K(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
-        U_new = complement(U0, step.K)
+        U_new = complement(U0, step.dK)  # K(t₁) and its displacement add the same directions to U₀
         return Factors(torch.cat([U0, U_new], 1), F.pad(S0, (0, 0, 0, U_new.shape[1])), V0)
 
     def after_L(self, step: LayerStep) -> Factors:
         U, S, V0 = step.base
-        P, R = torch.linalg.qr(V0 @ S.mT + step.L)  # the SVD of R is that of L(t₁), up to P
+        P, R = torch.linalg.qr(V0 @ S.mT + step.dL)  # the SVD of R is that of L(t₁), up to P
         return self._truncate(Factors(U, R.mT, P), rank=S.shape[1])

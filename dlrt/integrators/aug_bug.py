@@ -26,10 +26,11 @@ class AugmentedBUG(Integrator):
 
     def after_L(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
-        U_new, V_new = complement(U0, step.K), complement(V0, step.L)
+        # K(t₁) and its displacement dK add the same directions to U₀; likewise for L.
+        U_new, V_new = complement(U0, step.dK), complement(V0, step.dL)
         S = F.pad(S0, (0, V_new.shape[1], 0, U_new.shape[1]))
         return Factors(torch.cat([U0, U_new], 1), S, torch.cat([V0, V_new], 1))
 
     def after_S(self, step: LayerStep) -> Factors:
         U, S, V = step.base
-        return self._truncate(Factors(U, S + step.S, V), rank=step.K.shape[1])
+        return self._truncate(Factors(U, S + step.dS, V), rank=step.dK.shape[1])

@@ -23,10 +23,10 @@ class BackwardCorrectedPSI(Integrator):
 
     def after_K(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
-        U1 = orthonormalize(U0 @ S0 + step.K)
+        U1 = orthonormalize(U0 @ S0 + step.dK)
         return Factors(U1, (U1.mT @ U0) @ S0, V0)
 
     def after_L(self, step: LayerStep) -> Factors:
         U1, S, V0 = step.base
-        V1, St = torch.linalg.qr(V0 @ S.mT + step.L)
+        V1, St = torch.linalg.qr(V0 @ S.mT + step.dL)
         return Factors(U1, St.mT, V1)

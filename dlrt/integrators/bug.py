@@ -21,8 +21,8 @@ class BUG(Integrator):
 
     def after_L(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
-        U1, V1 = orthonormalize(U0 @ S0 + step.K), orthonormalize(V0 @ S0.mT + step.L)
+        U1, V1 = orthonormalize(U0 @ S0 + step.dK), orthonormalize(V0 @ S0.mT + step.dL)
         return Factors(U1, (U1.mT @ U0) @ S0 @ (V0.mT @ V1), V1)
 
     def after_S(self, step: LayerStep) -> Factors:
-        return step.base._replace(S=step.base.S + step.S)
+        return step.base._replace(S=step.base.S + step.dS)

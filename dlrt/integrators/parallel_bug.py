@@ -25,9 +25,9 @@ class ParallelBUG(Integrator):
 
     def after_S(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
-        U_new, V_new = complement(U0, step.K), complement(V0, step.L)
+        U_new, V_new = complement(U0, step.dK), complement(V0, step.dL)
         # ŨᵀK(t₁) = Ũᵀ(K(t₁) − K₀), as Ũ is orthogonal to U₀; likewise for L.
-        top = torch.cat([S0 + step.S, step.L.mT @ V_new], 1)
-        bottom = torch.cat([U_new.mT @ step.K, S0.new_zeros(U_new.shape[1], V_new.shape[1])], 1)
+        top = torch.cat([S0 + step.dS, step.dL.mT @ V_new], 1)
+        bottom = torch.cat([U_new.mT @ step.dK, S0.new_zeros(U_new.shape[1], V_new.shape[1])], 1)
         U, V = torch.cat([U0, U_new], 1), torch.cat([V0, V_new], 1)
         return self._truncate(Factors(U, torch.cat([top, bottom]), V), rank=S0.shape[0])

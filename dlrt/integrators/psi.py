@@ -25,13 +25,13 @@ class PSI(Integrator):
 
     def after_K(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
-        U1, S = torch.linalg.qr(U0 @ S0 + step.K)
+        U1, S = torch.linalg.qr(U0 @ S0 + step.dK)
         return Factors(U1, S, V0)
 
     def after_S(self, step: LayerStep) -> Factors:
-        return step.base._replace(S=step.base.S + step.S)
+        return step.base._replace(S=step.base.S + step.dS)
 
     def after_L(self, step: LayerStep) -> Factors:
         U1, S, V0 = step.base
-        V1, St = torch.linalg.qr(V0 @ S.mT + step.L)
+        V1, St = torch.linalg.qr(V0 @ S.mT + step.dL)
         return Factors(U1, St.mT, V1)

@@ -251,3 +251,39 @@ def test_interrupted_training_continues_exactly(name, inner_steps, rule, tmp_pat
         again.step(resumed.closure)
     for (key, a), b in zip(p.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
+
+
+@pytest.mark.parametrize("name", ["abc_psi", "aug_bug"])
+def test_momentum_at_full_rank_is_dense_momentum(name, double):
+    """The moments go with the basis, into its new directions too: at rank n = min(m, n), nothing of them is lost."""
+    m, n = 40, 30
+    Y0, A = random_matrix(m, n, torch.linspace(2, 1, n)), torch.randn(m, n)
+    layer, eye, dense = matrix_layer(Y0), torch.eye(n), torch.nn.Parameter(Y0.dense())
+    stepper = integrator(name, layer, lr=0.02, optimizer="momentum", tau=0.0)
+    plain = torch.optim.SGD([dense], lr=0.02, momentum=0.9)
+    for _ in range(30):
+        stepper.step(lambda: 0.5 * (layer(eye).mT - A).square().sum())
+        plain.zero_grad()
+        (0.5 * (dense - A).square().sum()).backward()
+        plain.step()
+        assert (layer.weight - dense).norm() <= 1e-9
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_the_rank_keeps_to_its_bounds(name):
+    p = problem("mlp", rank=3)
+    stepper = integrator(name, p.model, tau=0.0, max_rank=3)
+    stepper.step(p.closure)
+    assert [layer.rank for layer in p.layers] == [3, 3, 3]
+    stepper.param_groups[0].update(tau=0.99, min_rank=2)
+    stepper.step(p.closure)
+    assert [layer.rank for layer in p.layers] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_two_thousand_float32_steps_do_not_wear_the_bases(name):
+    p = problem("mlp", rank=4)
+    stepper = integrator(name, p.model, lr=0.02, tau=0.02)
+    for _ in range(2000):
+        stepper.step(p.closure)
+    assert max(orthogonality_drift(p.model).values()) < 2e-6
