@@ -81,3 +81,28 @@ def extend(moments: dict[str, Moments], Y: Factors, U_new: Tensor, V_new: Tensor
             corner = S.new_zeros(Un.shape[1], Vn.shape[1])
             grown["S"][part] = torch.cat([torch.cat([S, columns], 1), torch.cat([rows, corner], 1)])
     return grown
+
+
+def carry(moments: dict[str, Moments], old: Factors, new: Factors, grows: bool, by_index: bool) -> dict[str, Moments]:
+    """The moments of K, L and S when the factors they belong to change from `old` to `new`.
+
+    Args:
+        grows: the new bases are the old ones with columns behind.
+        by_index: keep the moments by index, padded with zeros or cut, whatever the bases do.
+    """
+    if new is old or not any(moments.values()):
+        return moments
+    if grows and not by_index:
+        return extend(moments, old, new.U[:, old.U.shape[1] :], new.V[:, old.V.shape[1] :])
+    u, v = (_transition(a, b, by_index) for a, b in ((old.U, new.U), (old.V, new.V)))
+    sides = {"K": (None, v), "L": (None, u), "S": (u, v)}
+    return {flow: transport(m, *sides[flow]) for flow, m in moments.items()}
+
+
+def _transition(old: Tensor, new: Tensor, by_index: bool) -> Tensor | None:
+    """R (r, k) with new coordinates = old coordinates · R."""
+    if new is old:
+        return None
+    if by_index:
+        return torch.eye(old.shape[1], new.shape[1], dtype=old.dtype, device=old.device)
+    return old.mT @ new

@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from dlrt.engine import LayerStep
 from dlrt.factors import Factors
-from dlrt.integrators.base import Integrator, LayerStep
+from dlrt.integrators.base import Integrator
 from dlrt.linalg import complement
 
 

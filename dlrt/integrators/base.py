@@ -14,49 +14,21 @@ gradient), and says in `after_K`, `after_L`, `after_S` what the factors are when
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from dlrt import descent
-from dlrt.closures import Closure, Replay, clip_scale, gradient_pass
+from dlrt.closures import Closure
+from dlrt.engine import Engine, LayerStep
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
-from dlrt.layers import LowRankLayer
 from dlrt.linalg import truncate
 from dlrt.options import BaseOptimizer, base_factory, check_options
 from dlrt.surgery import low_rank_layers
-from dlrt.tape import Gradient, recording
 
 
-@dataclass
-class LayerStep:
-    """One layer within a step: the factors where the current flow starts, and how far each flow has moved."""
-
-    base: Factors
-    moved: dict[str, Tensor] = field(default_factory=dict)  # displacement of K, L and S by their flows
-    moments: dict[str, descent.Moments] = field(default_factory=dict)  # the rule's new moments, kept when the step ends
-
-    @property
-    def dK(self) -> Tensor:
-        """K(t₁) − K(t₀), (m, r)."""
-        return self.moved["K"]
-
-    @property
-    def dL(self) -> Tensor:
-        """L(t₁) − L(t₀), (n, r)."""
-        return self.moved["L"]
-
-    @property
-    def dS(self) -> Tensor:
-        """S(t₁) − S(t₀), of the shape of the core."""
-        return self.moved["S"]
-
-
-class Integrator(Optimizer):
+class Integrator(Engine):
     """A low-rank integrator as a torch optimiser: it trains the low-rank layers of a model, and all else with them.
 
     Args:
@@ -89,8 +61,6 @@ class Integrator(Optimizer):
         Divergence: from `step`, when the loss or a factor is not finite.
     """
 
-    flows: ClassVar[tuple[str, ...]]
-    new_points: ClassVar[frozenset[str]] = frozenset()
     rank_adaptive: ClassVar[bool] = False
 
     def __init__(
@@ -172,187 +142,12 @@ class Integrator(Optimizer):
             self.base.step()
         return loss
 
-    def _whole_step(self, closure: Closure | Sequence[Closure]) -> Tensor:
-        replay = Replay(self.model) if self.new_points else None
-        loss, first = self._first_gradient(closure)
-        steps = {name: LayerStep(self._decayed(tape.Y)) for name, tape in first.items() if tape.reached}
-        tapes = first
-        try:
-            for flow in self.flows:
-                if flow in self.new_points:
-                    assert replay is not None
-                    for name, step in steps.items():
-                        self.layers[name].factors = step.base
-                    with replay.again():
-                        tapes = self._next_gradient(closure, first)
-                for name, step in steps.items():
-                    self._move(name, step, flow, tapes[name])
-                    self._end_flow(name, step, flow)
-        except BaseException:
-            for name, tape in first.items():
-                self.layers[name].factors = tape.Y
-            raise
-        for name, step in steps.items():
-            self.layers[name].factors = step.base
-            self._keep_moments(name, step)
-        return loss
-
-    def _inner_step(self, closure: Closure | Sequence[Closure]) -> Tensor:
-        """One gradient step of one flow; the flow ends after `inner_steps` of them, the step after its last flow."""
-        group = self.param_groups[0]
-        at, inner = divmod(group["phase"], group["inner_steps"])
-        flow, ends = self.flows[at], inner + 1 == group["inner_steps"]
-        loss, tapes = self._first_gradient(closure)
-        for name, layer in self.layers.items():
-            if not tapes[name].reached and "cycle" not in self.state[layer.S]:
-                continue
-            step = self._resume(name, at)
-            self._move(name, step, flow, tapes[name])
-            if ends:
-                self._end_flow(name, step, flow)
-            self._keep_moments(name, step)
-            if ends and flow == self.flows[-1]:
-                layer.factors = step.base
-                del self.state[layer.S]["cycle"]
-            else:
-                self._suspend(layer, step, self.flows[at + ends])
-        group["phase"] = (group["phase"] + 1) % (len(self.flows) * group["inner_steps"])
-        return loss
-
-    def _first_gradient(self, closure: Closure | Sequence[Closure]) -> tuple[Tensor, dict[str, Gradient]]:
-        loss, tapes = self._gradient(closure)
-        max_norm = self.param_groups[0]["max_grad_norm"]
-        if max_norm is not None:
-            grads = [p.grad for p in self.others if p.grad is not None]
-            scale = clip_scale((tape for tape in tapes.values() if tape.reached), grads, max_norm)
-            for tape in tapes.values():
-                tape.rescale(scale)
-            for grad in grads:
-                grad.mul_(scale)
-        return loss, tapes
-
-    def _next_gradient(self, closure: Closure | Sequence[Closure], first: dict[str, Gradient]) -> dict[str, Gradient]:
-        """The gradient at the layers' present factors, scaled as the first; all other gradients stay the first ones."""
-        grads = [(p, p.grad) for p in self.others]
-        _, tapes = self._gradient(closure)
-        for p, grad in grads:
-            p.grad = grad
-        for name, tape in tapes.items():
-            tape.rescale(first[name].scale)
-        return tapes
-
-    def _gradient(self, closure: Closure | Sequence[Closure]) -> tuple[Tensor, dict[str, Gradient]]:
-        self.zero_grad()
-        with recording(self.layers) as tapes:
-            loss = gradient_pass(closure, self.others, tapes)
-        for name, layer in self.layers.items():
-            if any(p.grad is not None for p in (layer.U, layer.S, layer.V)):
-                raise ValueError(
-                    f"the loss reads the weight of {name!r} other than through the layer's forward: no integrator can "
-                    f"train that; keep the layer dense with skip=[{name!r}] (for a penalty on the weight, use decay)"
-                )
-        return loss, tapes
-
-    def _decayed(self, Y: Factors) -> Factors:
-        group = self.param_groups[0]
-        if group["decay"] == 0:
-            return Y
-        if group["lr"] * group["decay"] >= 1:
-            raise ValueError(f"lr · decay must stay below 1, got {group['lr']} · {group['decay']}: lower one of them")
-        return Y._replace(S=Y.S * (1 - group["lr"] * group["decay"]) ** group["inner_steps"])
-
-    def _move(self, name: str, step: LayerStep, flow: str, gradient: Gradient) -> None:
-        """One explicit Euler step of a flow: the coefficients move by −h D."""
-        if not gradient.reached:
-            step.moved.setdefault(flow, torch.zeros_like(_coefficients(step.base, flow)))
-            return
-        U, _, V = step.base
-        g = {"K": lambda: gradient.right(V), "L": lambda: gradient.left(U), "S": lambda: gradient.core(U, V)}[flow]()
-        group = self.param_groups[0]
-        D, step.moments[flow] = descent.direction(
-            group["optimizer"], g, self._moments(name).get(flow, {}), group["betas"], group["eps"]
-        )
-        by = -group["lr"] * self.direction_of_time(flow) * D
-        step.moved[flow] = step.moved[flow] + by if flow in step.moved else by
-
-    def direction_of_time(self, flow: str) -> int:
-        """+1, or −1 for a flow that runs backward in time."""
-        return 1
-
-    def _end_flow(self, name: str, step: LayerStep, flow: str) -> None:
-        """Go on to the next flow's factors and carry the moments into their coordinates."""
-        old = step.base
-        try:
-            step.base = getattr(self, f"after_{flow}")(step)
-        except Divergence as error:
-            raise Divergence(f"{name}: {error}", name) from error
-        later = self.flows[self.flows.index(flow) + 1 :]
-        # Within a gradient point a basis only grows, by columns behind the old ones.
-        grows = bool(later) and later[0] not in self.new_points
-        self.state[self.layers[name].S].update(self._carried(self._moments(name), old, step.base, grows))
-        step.moments = self._carried(step.moments, old, step.base, grows)
-
-    def _carried(
-        self, moments: dict[str, descent.Moments], old: Factors, new: Factors, grows: bool
-    ) -> dict[str, descent.Moments]:
-        if new is old or not any(moments.values()):
-            return moments
-        if grows and self.param_groups[0]["transport"] == "project":
-            U_new, V_new = new.U[:, old.U.shape[1] :], new.V[:, old.V.shape[1] :]
-            return descent.extend(moments, old, U_new, V_new)
-        by_index = self.param_groups[0]["transport"] == "index"
-        u, v = (_transition(a, b, by_index) for a, b in ((old.U, new.U), (old.V, new.V)))
-        sides = {"K": (None, v), "L": (None, u), "S": (u, v)}
-        return {flow: descent.transport(m, *sides[flow]) for flow, m in moments.items()}
-
-    def _moments(self, name: str) -> dict[str, descent.Moments]:
-        """The moments of K, L and S as the last step left them."""
-        state = self.state[self.layers[name].S]
-        return {flow: state[flow] for flow in self.flows if flow in state}
-
-    def _keep_moments(self, name: str, step: LayerStep) -> None:
-        if self.param_groups[0]["optimizer"] != "sgd":
-            self.state[self.layers[name].S].update(step.moments)
-        step.moments = {}
-
     def _truncate(self, Y: Factors, rank: int) -> Factors:
         """Y within τ and the bounds of the rank, or, without τ, of the old rank."""
         group = self.param_groups[0]
         if group["tau"] is None:
             return truncate(Y, None, max_rank=rank)
         return truncate(Y, group["tau"], group["min_rank"], group["max_rank"])
-
-    def _resume(self, name: str, at: int) -> LayerStep:
-        """The layer's step as the last call left it; a layer first reached in a later flow has not moved before."""
-        cycle = self.state[self.layers[name].S].get("cycle")
-        if cycle is not None:
-            moved = {flow: cycle[flow] for flow in self.flows if flow in cycle}
-            return LayerStep(Factors(*(cycle[f"base_{factor}"] for factor in "USV")), moved)
-        step = LayerStep(self._decayed(self.layers[name].factors))
-        for flow in self.flows[:at]:
-            step.moved[flow] = torch.zeros_like(_coefficients(step.base, flow))
-            self._end_flow(name, step, flow)
-        return step
-
-    def _suspend(self, layer: LowRankLayer, step: LayerStep, flow: str) -> None:
-        """Keep the step for the next call and let the layer hold the moving coefficients."""
-        base = {f"base_{factor}": x for factor, x in zip("USV", step.base, strict=True)}
-        self.state[layer.S]["cycle"] = base | step.moved
-        U, S, V = step.base
-        X = _coefficients(step.base, flow)
-        X = X + step.moved[flow] if flow in step.moved else X
-        eye = torch.eye(S.shape[1 if flow == "K" else 0], dtype=S.dtype, device=S.device)
-        layer.factors = {"K": Factors(X, eye, V), "L": Factors(U, eye, X), "S": Factors(U, X, V)}[flow]
-
-    def _check_cycle(self) -> None:
-        group = self.param_groups[0]
-        if group["phase"] == 0:
-            group["cycle_steps"] = group["inner_steps"]
-        elif group["cycle_steps"] != group["inner_steps"]:
-            raise ValueError(
-                f"inner_steps cannot change from {group['cycle_steps']} to {group['inner_steps']} within a cycle: "
-                "change it after a truncation, when param_groups[0]['phase'] is 0"
-            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused once the integrator is built: its groups follow from the model."""
@@ -389,17 +184,3 @@ class Integrator(Optimizer):
         if self.base is not None:
             self.base.param_groups = self.param_groups[1:]
             self.base.state = self.state
-
-
-def _transition(old: Tensor, new: Tensor, by_index: bool) -> Tensor | None:
-    """R (r, k) with new coordinates = old coordinates · R."""
-    if new is old:
-        return None
-    if by_index:
-        return torch.eye(old.shape[1], new.shape[1], dtype=old.dtype, device=old.device)
-    return old.mT @ new
-
-
-def _coefficients(Y: Factors, flow: str) -> Tensor:
-    """K = U S, L = V Sᵀ or S."""
-    return {"K": lambda: Y.U @ Y.S, "L": lambda: Y.V @ Y.S.mT, "S": lambda: Y.S}[flow]()

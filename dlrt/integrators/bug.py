@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from dlrt.engine import LayerStep
 from dlrt.factors import Factors
-from dlrt.integrators.base import Integrator, LayerStep
+from dlrt.integrators.base import Integrator
 from dlrt.linalg import orthonormalize
 
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import torch
 
+from dlrt.engine import LayerStep
 from dlrt.factors import Factors
-from dlrt.integrators.base import Integrator, LayerStep
+from dlrt.integrators.base import Integrator
 
 
 class PSI(Integrator):
