@@ -34,3 +34,12 @@ def test_layers_at_their_bound():
     model = dlrt.factorize(nn.Sequential(nn.Linear(9, 8), nn.Linear(8, 4)), rank=4)
     assert at_max_rank(dlrt.integrators.AugmentedBUG(model, lr=0.1)) == ["1"]
     assert at_max_rank(dlrt.integrators.AugmentedBUG(model, lr=0.1, max_rank=4)) == ["0", "1"]
+
+
+def test_a_look_at_the_gradient_disturbs_nothing():
+    model = dlrt.factorize(nn.Sequential(nn.Linear(9, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 7)), rank=3)
+    x, state = torch.randn(5, 9), torch.get_rng_state()
+    mean = model[1].running_mean.clone()
+    outside_tangent(model, lambda: model(x).square().mean())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(model[1].running_mean, mean)

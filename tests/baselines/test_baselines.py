@@ -68,3 +68,13 @@ def test_clipping_checkpoint_and_schedule(tmp_path):
 def test_svd_factor_needs_low_rank_layers():
     with pytest.raises(ValueError, match=r"call dlrt\.factorize"):
         dlrt.BASELINES["svd_factor"](nn.Linear(3, 3), lr=0.1)
+
+
+def test_decay_follows_the_schedule_and_counts_tied_weights_once():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[1].weight = model[0].weight
+    stepper = dlrt.BASELINES["dense"](model, lr=0.2, decay=0.5)
+    stepper.param_groups[0]["lr"] = 0.1
+    before = model[0].weight.detach().clone()
+    stepper.step(lambda: model[0].weight.sum() * 0)
+    torch.testing.assert_close(model[0].weight.detach(), 0.95 * before)
