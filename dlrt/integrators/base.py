@@ -2,10 +2,10 @@
 
 A flow moves one coefficient matrix of every layer along its gradient, the bases held fixed:
 
-    flow   moves                    gradient     starting point
-    K      (U S + K) Vᵀ             G V          K(t₀) = U S
-    L      U (V Sᵀ + L)ᵀ            Gᵀ U         L(t₀) = V Sᵀ
-    S      U (S + S̃) Vᵀ             Uᵀ G V       S(t₀) = S
+    flow   moves Y to          by dX = −h times     from
+    K      (U S + dK) Vᵀ       G V                  K(t₀) = U S
+    L      U (V Sᵀ + dL)ᵀ      Gᵀ U                 L(t₀) = V Sᵀ
+    S      U (S + dS) Vᵀ       Uᵀ G V               S(t₀) = S
 
 An integrator names its flows, says which of them start at a new point (all others start at Y₀ and share its one
 gradient), and says in `after_K`, `after_L`, `after_S` what the factors are when the flow has ended.
