@@ -108,11 +108,12 @@ def checked(cfg: DictConfig, alone: bool) -> dict[str, Any]:
         if alone and cfg.blocks:
             raise ConfigError(f"experiment={hydra.runtime.choices.experiment} is a sweep of several runs: add -m")
         validate(cfg)
+        config = identity(cfg)
+        Store(cfg.results_dir).get(key_of(config))  # a file that is no record is a mistake, too
     except Exception as error:
         if not is_mistake(error):
             raise
         sys.exit(explain(error))  # an exception would make Hydra print more than this one sentence
-    config = identity(cfg)
     for note in unused(config, presets.axes(hydra.overrides.task)) if alone else ():
         print(note)
     return config

@@ -11,13 +11,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from experiments.build import ignored_keys
-from experiments.config import INCIDENTAL
+from experiments.config import INCIDENTAL, ConfigError
 
 SCHEMA = 1
+STATUSES = ("done", "diverged", "failed", "preempted")
 RERUN = {  # cfg.rerun: the states in which a recorded run is trained again
     "none": (),
     "failed": ("failed", "preempted"),
@@ -61,13 +63,15 @@ class Store:
         """The record of the run `key`, or None.
 
         Raises:
-            ValueError: the record's file is not JSON.
+            ConfigError: the file is not a record of that run.
         """
         for path in sorted((self.folder / "records").glob(f"*-{key}.json")):
             try:
-                record: dict[str, Any] = json.loads(path.read_text())
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is no run record ({error}): delete it") from error
+                record = json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"{path} is no run record ({error}): delete it") from error
+            if not isinstance(record, dict) or record.get("key") != key or record.get("status") not in STATUSES:
+                raise ConfigError(f"{path} is no record of the run {key}: delete it")
             return record
         return None
 
@@ -88,8 +92,16 @@ class Store:
         return path
 
     def load_weights(self, key: str) -> dict[str, Tensor]:
-        """The state_dict that `save_weights` saved, on the CPU."""
-        return load_file(self.weights_path(key))
+        """The state_dict that `save_weights` saved, on the CPU.
+
+        Raises:
+            ConfigError: the file cannot be read.
+        """
+        path = self.weights_path(key)
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"weights={key}: cannot read {path} ({error}); train that run again") from error
 
     def weights_path(self, key: str) -> Path:
         """Where the weights of the run `key` are."""

@@ -2,13 +2,16 @@
 
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+import dlrt
 from dlrt.factors import INITS
 from experiments import build
 from experiments.config import CONF, Config, ConfigError
@@ -36,6 +39,7 @@ def validate(cfg: DictConfig) -> None:
         for holds, sentence in rules(cfg):
             if not holds:
                 raise ConfigError(sentence)
+    _check_results_dir(Path(cfg.results_dir))
     config = identity(cfg)
     _check_finite(config)
     _rehearse(json.dumps(config | {"seed": 0, "weights": None}, sort_keys=True))
@@ -62,7 +66,7 @@ def _names(cfg: DictConfig) -> Iterator[Rule]:
 
 def _values(cfg: DictConfig) -> Iterator[Rule]:
     t = cfg.trainer
-    yield cfg.seed >= 0, f"seed={cfg.seed} is negative: give an integer of at least 0"
+    yield 0 <= cfg.seed < 2**63, f"seed={cfg.seed} must lie in 0 … 2⁶³ − 1"
     yield cfg.threads is None or cfg.threads >= 1, f"threads={cfg.threads}: give at least 1, or null"
     for key in ("epochs", "batch_size", "eval_batch_size"):
         yield t[key] >= 1, f"trainer.{key}={t[key]}: give at least 1"
@@ -100,8 +104,10 @@ def _start(cfg: DictConfig) -> Iterator[Rule]:
         not build.factorises(cfg.integrator.name) or cfg.init == "svd",
         f"weights={cfg.weights} with init={cfg.init} would be thrown away: use init=svd, or weights=null",
     )
-    path = Store(cfg.results_dir).weights_path(cfg.weights)
+    store = Store(cfg.results_dir)
+    path = store.weights_path(cfg.weights)
     yield path.is_file(), f"weights={cfg.weights}: there is no file {path}; give the key of a finished run"
+    store.load_weights(cfg.weights)
 
 
 def _targets(cfg: DictConfig) -> Iterator[Rule]:
@@ -124,9 +130,24 @@ def _rehearse(config: str) -> None:
     if run["init"] == "svd":
         run["init"] = "orthonormal"
     try:
-        build.integrator(run, build.model(run))
+        net = build.model(run)
+        build.integrator(run, net)
     except ValueError as error:
         raise ConfigError(f"integrator={run['integrator']['name']} on model={run['model']['name']}: {error}") from error
+    limit = max((min(layer.matrix_shape) for layer in dlrt.low_rank_layers(net).values()), default=math.inf)
+    if run["rank"] is not None and run["rank"] > limit:
+        raise ConfigError(f"rank={run['rank']}: no layer of model={run['model']['name']} has a rank above {limit}")
+
+
+def _check_results_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir={folder}: cannot write there ({error.strerror}); give another folder"
+        ) from error
 
 
 def _check_finite(config: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from toy_runs import TOY, compose
 
 from experiments import records
-from experiments.config import INCIDENTAL, Config
+from experiments.config import INCIDENTAL, Config, ConfigError
 from experiments.records import RERUN, Store, identity, key_of, name_of, needs_training
 
 RECORD: dict[str, Any] = {"key": "0123456789ab", "name": "a-run", "status": "done"}
@@ -86,9 +86,14 @@ def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path = Store(tmp_path).write(RECORD)
-    path.write_text("{")
-    with pytest.raises(ValueError, match=f"{path} is no run record .*: delete it"):
-        Store(tmp_path).get(RECORD["key"])
+    for text, sentence in (
+        ("{", "is no run record .*"),
+        ("[]", "is no record of the run .*"),
+        ('{"key": 1}', "is no .*"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=f"{path} {sentence}: delete it"):
+            Store(tmp_path).get(RECORD["key"])
 
 
 def test_weights_come_back_with_their_ranks_in_the_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ VALID = [
     ["tau=0.999"],
     ["tau=null"],
     ["rank=1"],
-    ["rank=1000"],
+    ["rank=8"],
     ["integrator.min_rank=4"],
     ["integrator.max_rank=4"],
     ["integrator=bug", "rank=2", "integrator.min_rank=3"],
@@ -48,7 +48,9 @@ INVALID = [
     (["init=svdd"], "init=svdd: did you mean 'svd'? choose one of normal, orthonormal, svd"),
     (["gain=0"], "gain=0.0 must be above 0"),
     (["gain=inf"], "gain=inf must be above 0"),
-    (["seed=-1"], "seed=-1 is negative"),
+    (["seed=-1"], "seed=-1 must lie in"),
+    (["seed=99999999999999999999999"], "must lie in 0"),
+    (["rank=1000"], "rank=1000: no layer of model=import has a rank above 8"),
     (["threads=0"], "threads=0: give at least 1, or null"),
     (["device=gpu"], "device=gpu: did you mean 'cpu'? choose one of auto, cpu, cuda"),
     (["rerun=yes"], "rerun=yes: choose one of all, diverged, failed, none"),
@@ -90,6 +92,20 @@ def test_an_impossible_run_is_refused_in_one_sentence(overrides: list[str], sent
     with pytest.raises(ConfigError) as refused:
         validate(compose(*TOY, *overrides, f"results_dir={tmp_path}"))
     assert sentence in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_results_dir_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=f"results_dir={folder}: cannot write there"):
+            validate(compose(*TOY, f"results_dir={folder}"))
+
+
+def test_weights_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "bad.safetensors").write_bytes(b"junk")
+    with pytest.raises(ConfigError, match="weights=bad: cannot read"):
+        validate(compose(*TOY, "init=svd", "weights=bad", f"results_dir={tmp_path}"))
 
 
 def test_cuda_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
