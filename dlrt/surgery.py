@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from dlrt.factors import INITS
 from dlrt.layers import LowRankConv2d, LowRankLayer, LowRankLinear, conv_arguments, obstacle
 from dlrt.matricize import ConvView
 
@@ -45,6 +46,8 @@ def factorize(
             factorised (its forward is bypassed, its weight tied, parametrised or grouped): the message names the
             `skip` to use.
     """
+    if init not in ("svd", *INITS):
+        raise ValueError(f"init must be one of svd, {', '.join(INITS)}, got {init!r}")
     layers = {name: m for name, m in model.named_modules() if isinstance(m, PLAIN)}
     skip = [skip] if isinstance(skip, str) else list(skip)
     _check_patterns([*skip, *_patterns(rank), *_patterns(tau)], layers)

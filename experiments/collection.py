@@ -83,6 +83,25 @@ def keep(collection: Collection, kept: Path) -> None:
     kept.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def check_kept(folder: Path, collection: Collection) -> None:
+    """Make `folder`; refuse one that cannot be made, or whose kept records are more than those about to replace them.
+
+    Raises:
+        ConfigError: with the sentence.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={folder.parent}: cannot write there ({error.strerror}); give another folder") from error
+    kept = folder / KEPT
+    count = len(kept.read_text(encoding="utf-8").splitlines()) if kept.exists() else 0
+    if count > len(collection.records):
+        raise ConfigError(
+            f"{folder} keeps {count} records and this selection has {len(collection.records)}: "
+            f"write it elsewhere with out=FOLDER, or delete {kept}"
+        )
+
+
 def _without_spectra(record: Record) -> Record:
     rows = [{key: row[key] for key in row if key != "singular_values"} for row in record["history"]]
     return record | {"history": rows}
@@ -103,7 +122,7 @@ def command(argv: Sequence[str], module: str, make: Callable[[Collection, Path],
             raise ConfigError(f"usage: python -m {module} NAME [results_dir=runs] [out=results], got {names}")
         folder = Path(options["out"], names[0])
         collection = collect(names[0], Path(options["results_dir"]), folder / KEPT, overrides)
-        folder.mkdir(parents=True, exist_ok=True)
+        check_kept(folder, collection)
         make(collection, folder)
     except Exception as error:
         if not is_mistake(error):

@@ -148,4 +148,4 @@ def _summary(record: dict[str, Any]) -> dict[str, Any]:
     final = record["final"] or {}
     scalars = {f"final/{key}": value for key, value in final.items() if not isinstance(value, dict)}
     ranks = {f"final/rank/{layer}": rank for layer, rank in final.get("ranks", {}).items()}
-    return {"status": record["status"]} | scalars | ranks
+    return {"status": record["status"], "key": record["key"]} | scalars | ranks

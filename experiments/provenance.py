@@ -13,6 +13,7 @@ import torch
 import dlrt
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "wandb")
+CODE = ("dlrt", "experiments", "conf", "pyproject.toml")  # what a result depends on
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -60,7 +61,7 @@ def _versions() -> dict[str, str]:
 
 
 def _dirty() -> bool | None:
-    status = _git("status", "--porcelain")
+    status = _git("status", "--porcelain", "--", *CODE)
     return None if status is None else bool(status)
 
 

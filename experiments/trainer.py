@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -51,13 +52,14 @@ def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any]
     """
     order = torch.Generator().manual_seed(seed)
     steps = math.ceil(len(data.train) / cfg["batch_size"])
+    steps -= steps % integrator.cycle  # between truncations a layer's rank is not its rank: epochs end with one
     scheduler = LambdaLR(integrator, schedule(cfg, steps))
     score = SELECTED_BY[cfg["protocol"]]
     best: Selection | None = None
     for epoch in range(1, cfg["epochs"] + 1):
         watch.begin(epoch)
         start = time.perf_counter()
-        row = {"epoch": epoch} | train_epoch(net, integrator, scheduler, data, cfg["batch_size"], order, watch)
+        row = {"epoch": epoch} | train_epoch(net, integrator, scheduler, data, cfg["batch_size"], steps, order, watch)
         row |= evaluate(net, data, cfg) | structure_of(net) | {"singular_values": spectrum_of(net)}
         watch.end(row, time.perf_counter() - start)
         check_collapse(row, cfg)
@@ -74,6 +76,7 @@ def train_epoch(
     scheduler: LRScheduler,
     data: Splits,
     batch_size: int,
+    steps: int,
     order: torch.Generator,
     watch: Watch,
 ) -> Row:
@@ -81,19 +84,20 @@ def train_epoch(
     net.train()
     device = data.train.labels.device
     loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.long)
-    lr = 0.0
-    for x, y in data.batches(data.train, batch_size, order):
+    lr, seen = 0.0, 0
+    for x, y in islice(data.batches(data.train, batch_size, order), steps):
         outputs: list[Tensor] = []
         loss = integrator.step(_closure(net, x, y, outputs))
         lr = integrator.param_groups[0]["lr"]
         scheduler.step()
+        seen += len(y)
         loss_sum += loss * len(y)
         hits += (outputs[0].argmax(1) == y).sum()  # the first of the passes is the one at Y₀
         watch.batch()
-    mean = loss_sum.item() / len(data.train)
+    mean = loss_sum.item() / seen
     if not math.isfinite(mean):
         raise Divergence(f"the mean loss of the epoch is {mean}: lower the learning rate")
-    return {"lr": lr, "loss": mean, "train_accuracy": hits.item() / len(data.train)}
+    return {"lr": lr, "loss": mean, "train_accuracy": hits.item() / seen}
 
 
 def schedule(cfg: dict[str, Any], steps_per_epoch: int) -> Callable[[int], float]:

@@ -42,9 +42,10 @@ def validate(cfg: DictConfig) -> None:
     _check_results_dir(Path(cfg.results_dir))
     config = identity(cfg)
     _check_finite(config)
-    _rehearse(json.dumps(config | {"seed": 0, "weights": None}, sort_keys=True))
+    cycle = _rehearse(json.dumps(config | {"seed": 0, "weights": None}, sort_keys=True))
     _check_weights(config, Store(cfg.results_dir))
-    _check_data(config)
+    _check_data(config, cycle)
+    _check_fit(json.dumps({"model": config["model"], "data": config["data"], "seed": 0}, sort_keys=True))
 
 
 def _complete(cfg: DictConfig) -> Iterator[Rule]:
@@ -124,19 +125,42 @@ def _choice(key: str, value: Any, choices: Iterable[str]) -> Rule:
 
 
 @lru_cache(maxsize=256)
-def _rehearse(config: str) -> None:
-    """Build model and integrator once: the library's own rules. A start from an SVD has the same shapes as any."""
+def _rehearse(config: str) -> int:
+    """Build model and integrator once: the library's own rules. A start from an SVD has the same shapes as any.
+
+    Returns the steps from one truncation to the next.
+    """
     run = json.loads(config)
     if run["init"] == "svd":
         run["init"] = "orthonormal"
     try:
         net = build.model(run)
-        build.integrator(run, net)
+        integrator = build.integrator(run, net)
     except ValueError as error:
         raise ConfigError(f"integrator={run['integrator']['name']} on model={run['model']['name']}: {error}") from error
     limit = max((min(layer.matrix_shape) for layer in dlrt.low_rank_layers(net).values()), default=math.inf)
     if run["rank"] is not None and run["rank"] > limit:
         raise ConfigError(f"rank={run['rank']}: no layer of model={run['model']['name']} has a rank above {limit}")
+    return integrator.cycle
+
+
+@lru_cache(maxsize=64)
+def _check_fit(config: str) -> None:
+    """Try the model on two images: it must take them and have an output for every label."""
+    run = json.loads(config)
+    data, pair = build.data(run, torch.device("cpu")), f"model={run['model']['name']} on data={run['data']['name']}"
+    x, _ = next(iter(data.batches(data.train, 2)))
+    try:
+        with torch.no_grad():
+            outputs = build.dense_model(run).eval()(x)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(f"{pair}: the model does not take images of shape {tuple(x.shape[1:])} ({reason})") from error
+    labels = torch.cat([part.labels for part in (data.train, data.val, data.test) if part is not None])
+    low, high = int(labels.min()), int(labels.max())
+    if outputs.shape[:-1] != x.shape[:1] or low < 0 or high >= outputs.shape[-1]:
+        shape = tuple(outputs.shape[1:])
+        raise ConfigError(f"{pair}: outputs of shape {shape} do not fit labels {low} … {high}: one output per class")
 
 
 def _check_results_dir(folder: Path) -> None:
@@ -166,7 +190,7 @@ def _check_weights(config: dict[str, Any], store: Store) -> None:
         raise ConfigError(f"weights={config['weights']} on model={config['model']['name']}: {error}") from error
 
 
-def _check_data(config: dict[str, Any]) -> None:
+def _check_data(config: dict[str, Any], cycle: int) -> None:
     name, trainer = config["data"]["name"], config["trainer"]
     try:
         data = build.data(config, torch.device("cpu"))
@@ -174,7 +198,13 @@ def _check_data(config: dict[str, Any]) -> None:
         raise ConfigError(f"data={name}: {error}") from error
     if trainer["protocol"] == "validation" and data.val is None:
         raise ConfigError(f"data={name} has no validation images: split some off, or use trainer.protocol=paper")
-    steps = trainer["epochs"] * math.ceil(len(data.train) / trainer["batch_size"])
+    per_epoch = math.ceil(len(data.train) / trainer["batch_size"])
+    if per_epoch < cycle:
+        inner = config["integrator"]["inner_steps"]
+        raise ConfigError(
+            f"integrator.inner_steps={inner} truncates every {cycle} steps, an epoch has {per_epoch}: lower it"
+        )
+    steps = trainer["epochs"] * (per_epoch - per_epoch % cycle)
     if trainer["warmup_steps"] > steps:
         raise ConfigError(
             f"trainer.warmup_steps={trainer['warmup_steps']} is longer than the training of {steps} steps: shorten it"

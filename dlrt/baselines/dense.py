@@ -19,6 +19,7 @@ class Dense(Optimizer):
     """
 
     rank_adaptive: ClassVar[bool] = False
+    cycle: ClassVar[int] = 1
 
     def __init__(
         self,

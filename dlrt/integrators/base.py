@@ -84,6 +84,8 @@ class Integrator(Engine):
         check_options(**options)
         if tau is not None and not self.rank_adaptive:
             raise ValueError(f"{type(self).__name__} keeps its rank and takes no tau, got {tau}: leave tau=None")
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"an integrator takes the model itself, not its parameters, got {type(model).__name__}")
         self.model = model
         trainable = {k: m for k, m in low_rank_layers(model).items() if all(p.requires_grad for p in (m.U, m.S, m.V))}
         if not trainable:
@@ -108,6 +110,12 @@ class Integrator(Engine):
     def passes(self) -> int:
         """Forward/backward passes of one step (with inner_steps = 1)."""
         return 1 + len(self.new_points)
+
+    @property
+    def cycle(self) -> int:
+        """Calls of `step` from one truncation to the next."""
+        inner = self.param_groups[0]["inner_steps"]
+        return 1 if inner == 1 else inner * len(self.flows)
 
     def after_K(self, step: LayerStep) -> Factors:
         """Factors after the K-flow; by default those before: the next flow starts at the same point."""

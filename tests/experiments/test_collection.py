@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,7 +6,7 @@ import pytest
 from fake_records import preset_of, record, recorded
 
 from experiments import presets
-from experiments.collection import Collection, collect, command, keep
+from experiments.collection import KEPT, Collection, check_kept, collect, command, keep
 from experiments.config import ConfigError
 from experiments.records import Store
 
@@ -98,3 +99,10 @@ def test_a_preset_whose_ranks_come_from_records_is_complete_from_the_kept_file(t
     assert {"bug", "psi"} <= {run["config"]["integrator"]["name"] for run in again.records}
     assert [run["key"] for run in again.records] == [run["key"] for run in complete.records]
     assert (again.missing, again.preset.unresolved) == ([], 0)
+
+    fewer = replace(again, records=again.records[1:])
+    (tmp_path / "out").mkdir()
+    keep(again, tmp_path / "out" / KEPT)
+    check_kept(tmp_path / "out", again)
+    with pytest.raises(ConfigError, match="out keeps 9 records and this selection has 8: write it elsewhere"):
+        check_kept(tmp_path / "out", fewer)

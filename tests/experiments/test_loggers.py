@@ -33,7 +33,7 @@ def epoch_row(epoch: int, rank: int) -> dict[str, Any]:
 
 def run_record(seed: int) -> dict[str, Any]:
     final = {"epoch": 2, "test_accuracy": 0.9 + seed / 100, "ranks": {"0": 7}, "shapes": {"0": [5, 9]}}
-    return {"status": "done", "final": final}
+    return {"status": "done", "key": "0123456789ab", "final": final}
 
 
 def log_one(results_dir: Path, seed: int) -> None:
@@ -68,7 +68,7 @@ def test_three_runs_in_one_process_leave_three_offline_runs_with_their_own_confi
         assert run["state"] == "finished"
         assert run["summary"]["final/test_accuracy"] == pytest.approx(0.9 + seed / 100)
         assert run["summary"]["final/rank/0"] == 7
-        assert run["summary"]["status"] == "done"
+        assert (run["summary"]["status"], run["summary"]["key"]) == ("done", "0123456789ab")
 
 
 def test_every_epoch_has_its_loss_rank_and_spectrum(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_none_imports_nothing_of_wandb() -> None:
     script = (
         "import sys; from experiments.loggers import make_logger\n"
         "with make_logger({'name': 'none'}, group='g', name='n', config={}) as logger:\n"
-        "    logger.log_epoch({'epoch': 1}); logger.finish({'status': 'done', 'final': None})\n"
+        "    logger.log_epoch({'epoch': 1}); logger.finish({'status': 'done', 'key': 'k', 'final': None})\n"
         "sys.exit(any(module.split('.')[0] == 'wandb' for module in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

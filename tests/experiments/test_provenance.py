@@ -24,12 +24,15 @@ def git(folder: Path, *arguments: str) -> str:
 def test_commit_and_dirty_flag_are_gits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROOT", tmp_path)
     git(tmp_path, "init")
-    (tmp_path / "file").write_text("one")
-    git(tmp_path, "add", "file")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "file").write_text("one")
+    git(tmp_path, "add", "conf/file")
     git(tmp_path, "commit", "-m", "one")
     clean = provenance(CPU, [], sweep=False)
     assert (clean["commit"], clean["dirty"]) == (git(tmp_path, "rev-parse", "HEAD"), False)
-    (tmp_path / "file").write_text("two")
+    (tmp_path / "results").write_text("of a run change no code")
+    assert provenance(CPU, [], sweep=False)["dirty"] is False
+    (tmp_path / "conf" / "file").write_text("two")
     assert provenance(CPU, [], sweep=False)["dirty"] is True
 
 

@@ -101,10 +101,22 @@ def test_loss_and_training_accuracy_are_those_at_the_first_gradient_point() -> N
     optimizer = CallsTwice(net.parameters(), lr=0.5)
     watch = Silent()
     constant = LambdaLR(optimizer, lambda _: 1.0)
-    row = train_epoch(net, optimizer, constant, data, 2, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
+    row = train_epoch(net, optimizer, constant, data, 2, 3, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
     losses = [math.log(math.exp(a) + math.exp(b)) - (a, b)[label] for (a, b), label in zip(x.tolist(), y, strict=True)]
     assert row == {"lr": 0.5, "loss": pytest.approx(sum(losses) / 5, rel=1e-6), "train_accuracy": 3 / 5}
     assert watch.batches == 3
+
+
+def test_epochs_end_with_a_truncation() -> None:
+    """40 steps with a cycle of 2 · 3 calls: the last 4 batches are left out, and no layer is between two ranks."""
+    torch.manual_seed(0)
+    net = dlrt.factorize(nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 2)), rank=2, init="orthonormal")
+    stepper = dlrt.integrators.AugmentedBackwardCorrectedPSI(net, lr=0.1, inner_steps=3)
+    part = Split(torch.randn(40, 2), torch.arange(40) % 2)
+    cfg, watch = toy_config("trainer.epochs=1", "trainer.batch_size=1", "trainer.warmup_steps=0"), Silent()
+    fit(net, stepper, Splits(part, part, part), cfg, 0, watch)
+    assert (watch.batches, stepper.param_groups[0]["phase"]) == (36, 0)
+    assert [layer.rank for layer in dlrt.low_rank_layers(net).values()] == [2, 2]
 
 
 def test_accuracy_is_a_fraction_of_the_part_and_leaves_dropout_out() -> None:
