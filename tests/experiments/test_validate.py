@@ -51,7 +51,7 @@ INVALID = [
     (["gain=inf"], "gain=inf must be above 0"),
     (["seed=-1"], "seed=-1 must lie in"),
     (["seed=99999999999999999999999"], "must lie in 0"),
-    ([*LINEAR, "+model.kwargs.in_features=9"], "model=import on data=import: the model does not take images of shape (8,)"),
+    ([*LINEAR, "+model.kwargs.in_features=9"], "the model does not take images of shape (8,)"),
     ([*LINEAR, "+model.kwargs.in_features=8"], "outputs of shape (2,) do not fit labels 0 … 2: one output per class"),
     (["integrator.inner_steps=9"], "truncates every 18 steps, an epoch has 3: lower it"),
     (["rank=1000"], "rank=1000: no layer of model=import has a rank above 8"),
