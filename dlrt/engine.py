@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -170,12 +170,9 @@ class Engine(Optimizer):
             raise Divergence(f"{name}: {error}", name) from error
         later = self.flows[self.flows.index(flow) + 1 :]
         # Within a gradient point a basis only grows, by columns behind the old ones.
-        grows, by_index = bool(later) and later[0] not in self.new_points, self._option("transport") == "index"
+        grows, by_index = bool(later) and later[0] not in self.new_points, self.param_groups[0]["transport"] == "index"
         self.state[self.layers[name].S].update(descent.carry(self._moments(name), old, step.base, grows, by_index))
         step.moments = descent.carry(step.moments, old, step.base, grows, by_index)
-
-    def _option(self, name: str) -> Any:
-        return self.param_groups[0][name]
 
     def _moments(self, name: str) -> dict[str, descent.Moments]:
         """The moments of K, L and S as the last step left them."""

@@ -30,6 +30,7 @@ def check_options(
 ) -> None:
     """Raise ValueError for a value no integrator or baseline can work with."""
     norm = max_grad_norm
+    steady = _number(lr) and _number(decay) and lr * decay < 1
     rules: list[tuple[str, Any, bool, str]] = [
         ("lr", lr, _number(lr) and 0 <= lr < math.inf, "a number of at least 0"),
         ("tau", tau, tau is None or (_number(tau) and 0 <= tau < 1), "in [0, 1), or None to keep the rank"),
@@ -37,7 +38,7 @@ def check_options(
         ("max_rank", max_rank, max_rank is None or _count(max_rank, min_rank), f"None or at least {min_rank=}"),
         ("optimizer", optimizer, optimizer in RULES, f"one of {', '.join(RULES)}"),
         ("decay", decay, _number(decay) and decay >= 0, "a number of at least 0"),
-        ("decay", decay, lr * decay < 1, f"below 1/lr = {1 / lr if lr else math.inf:g}"),
+        ("decay", decay, steady, f"below 1/lr with lr = {lr}"),
         ("inner_steps", inner_steps, _count(inner_steps), "an integer of at least 1"),
         ("transport", transport, transport in TRANSPORTS, f"one of {', '.join(TRANSPORTS)}"),
         ("max_grad_norm", norm, norm is None or (_number(norm) and norm > 0), "None or above 0"),

@@ -51,7 +51,7 @@ def factorize(
     layers = {name: m for name, m in model.named_modules() if isinstance(m, PLAIN)}
     skip = [skip] if isinstance(skip, str) else list(skip)
     _check_patterns([*skip, *_patterns(rank), *_patterns(tau)], layers)
-    if (rank is None and tau is None) or (init != "svd" and rank is None):
+    if rank is None and tau is None:
         raise ValueError(f"factorize needs a rank (or, with init='svd', a tau), got {rank=}, {tau=}, {init=}")
     obstacles = _obstacles(model)
     chosen: dict[str, tuple[int | None, float | None]] = {}

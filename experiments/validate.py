@@ -105,10 +105,8 @@ def _start(cfg: DictConfig) -> Iterator[Rule]:
         not build.factorises(cfg.integrator.name) or cfg.init == "svd",
         f"weights={cfg.weights} with init={cfg.init} would be thrown away: use init=svd, or weights=null",
     )
-    store = Store(cfg.results_dir)
-    path = store.weights_path(cfg.weights)
+    path = Store(cfg.results_dir).weights_path(cfg.weights)
     yield path.is_file(), f"weights={cfg.weights}: there is no file {path}; give the key of a finished run"
-    store.load_weights(cfg.weights)
 
 
 def _targets(cfg: DictConfig) -> Iterator[Rule]:
@@ -184,8 +182,9 @@ def _check_finite(config: dict[str, Any]) -> None:
 def _check_weights(config: dict[str, Any], store: Store) -> None:
     if config["weights"] is None:
         return
+    weights = store.load_weights(config["weights"])
     try:
-        build.dense_model(config, store.load_weights(config["weights"]))
+        build.dense_model(config, weights)
     except ValueError as error:
         raise ConfigError(f"weights={config['weights']} on model={config['model']['name']}: {error}") from error
 
