@@ -6,6 +6,7 @@ S's in both. When a basis moves under them, `transport` and `extend` carry the m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from dlrt.factors import Factors
 RULES = ("sgd", "momentum", "adam")
 TRANSPORTS = ("project", "index")
 
-Moments = dict[str, Any]  # "first", "second": tensors of the coefficients' shape; "count": int
+# "first" and, for adam, "second": tensors of the coefficients' shape; "count": int
+Moments = dict[str, Any]
 
 
 def direction(
@@ -30,11 +32,12 @@ def direction(
     """
     if rule == "sgd":
         return gradient, {}
-    zero = torch.zeros_like(gradient)
-    first, second, count = moments.get("first", zero), moments.get("second", zero), moments.get("count", 0) + 1
+    count = moments.get("count", 0) + 1
     if rule == "momentum":
-        first = betas[0] * first + gradient
-        return first, {"first": first, "second": second, "count": count}
+        first = gradient if count == 1 else betas[0] * moments["first"] + gradient
+        return first, {"first": first, "count": count}
+    zero = torch.zeros_like(gradient)
+    first, second = moments.get("first", zero), moments.get("second", zero)
     correction1, correction2 = (1 - beta**count for beta in betas)
     fresh = second == 0
     first = torch.where(fresh, correction1 * gradient, torch.lerp(gradient, first, betas[0]))
@@ -51,9 +54,11 @@ def transport(moments: Moments, left: Tensor | None, right: Tensor | None) -> Mo
     """
     if not moments:
         return {}
-    squares = (None if x is None else x.square() for x in (left, right))
-    first, second = _change(moments["first"], left, right), _change(moments["second"], *squares)
-    return {"first": first, "second": second, "count": moments["count"]}
+    carried = moments | {"first": _change(moments["first"], left, right)}
+    if "second" in moments:
+        squares = (None if x is None else x.square() for x in (left, right))
+        carried["second"] = _change(moments["second"], *squares)
+    return carried
 
 
 def _change(X: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
@@ -61,42 +66,48 @@ def _change(X: Tensor, left: Tensor | None, right: Tensor | None) -> Tensor:
     return X if right is None else X @ right
 
 
-def extend(moments: dict[str, Moments], Y: Factors, U_new: Tensor, V_new: Tensor) -> dict[str, Moments]:
-    """The moments of K, L and S when the bases grow to [U, Ũ] and [V, Ṽ].
+def extend(
+    moments: dict[str, Moments], flows: Sequence[str], Y: Factors, U_new: Tensor, V_new: Tensor
+) -> dict[str, Moments]:
+    """The moments of the `flows` among K, L and S when the bases grow to [U, Ũ] and [V, Ṽ].
 
     With M the moment of G, K's is M V, L's Mᵀ U and S's Uᵀ M V. Of the new blocks Ũᵀ M V and Uᵀ M Ṽ are known from K's
     and L's; the new columns of K's and L's are filled with their part in the old bases, and ŨᵀMṼ is zero.
     """
-    grown: dict[str, Moments] = {flow: dict(m) for flow, m in moments.items()}
-    for part in ("first", "second"):
+    grown: dict[str, Moments] = {flow: dict(moments[flow]) for flow in flows}
+    for part in {part for flow in flows for part in moments[flow]} - {"count"}:
         U, V, Un, Vn = (x if part == "first" else x.square() for x in (Y.U, Y.V, U_new, V_new))
-        K, L, S = (moments.get(flow, {}).get(part) for flow in "KLS")
-        rows = U.new_zeros(Un.shape[1], V.shape[1]) if K is None else Un.mT @ K  # ŨᵀMV
-        columns = U.new_zeros(U.shape[1], Vn.shape[1]) if L is None else L.mT @ Vn  # UᵀMṼ
-        if K is not None:
-            grown["K"][part] = torch.cat([K, U @ columns], 1)
-        if L is not None:
-            grown["L"][part] = torch.cat([L, V @ rows.mT], 1)
-        if S is not None:
-            corner = S.new_zeros(Un.shape[1], Vn.shape[1])
-            grown["S"][part] = torch.cat([torch.cat([S, columns], 1), torch.cat([rows, corner], 1)])
+        known = {flow: moments[flow][part] for flow in moments if part in moments[flow]}
+        rows = Un.mT @ known["K"] if "K" in known else U.new_zeros(Un.shape[1], V.shape[1])  # ŨᵀMV
+        columns = known["L"].mT @ Vn if "L" in known else U.new_zeros(U.shape[1], Vn.shape[1])  # UᵀMṼ
+        corner = U.new_zeros(Un.shape[1], Vn.shape[1])
+        if "K" in flows:
+            grown["K"][part] = torch.cat([known["K"], U @ columns], 1)
+        if "L" in flows:
+            grown["L"][part] = torch.cat([known["L"], V @ rows.mT], 1)
+        if "S" in flows:
+            grown["S"][part] = torch.cat([torch.cat([known["S"], columns], 1), torch.cat([rows, corner], 1)])
     return grown
 
 
-def carry(moments: dict[str, Moments], old: Factors, new: Factors, grows: bool, by_index: bool) -> dict[str, Moments]:
-    """The moments of K, L and S when the factors they belong to change from `old` to `new`.
+def carry(
+    moments: dict[str, Moments], flows: Sequence[str], old: Factors, new: Factors, grows: bool, by_index: bool
+) -> dict[str, Moments]:
+    """The moments of the `flows` among K, L and S when the factors they belong to change from `old` to `new`.
 
     Args:
+        moments: those of K, L and S as far as there are any; those of `flows` among them.
         grows: the new bases are the old ones with columns behind.
         by_index: keep the moments by index, padded with zeros or cut, whatever the bases do.
     """
-    if new is old or not any(moments.values()):
-        return moments
+    flows = [flow for flow in flows if moments[flow]]
+    if new is old or not flows:
+        return {flow: moments[flow] for flow in flows}
     if grows and not by_index:
-        return extend(moments, old, new.U[:, old.U.shape[1] :], new.V[:, old.V.shape[1] :])
+        return extend(moments, flows, old, new.U[:, old.U.shape[1] :], new.V[:, old.V.shape[1] :])
     u, v = (_transition(a, b, by_index) for a, b in ((old.U, new.U), (old.V, new.V)))
     sides = {"K": (None, v), "L": (None, u), "S": (u, v)}
-    return {flow: transport(m, *sides[flow]) for flow, m in moments.items()}
+    return {flow: transport(moments[flow], *sides[flow]) for flow in flows}
 
 
 def _transition(old: Tensor, new: Tensor, by_index: bool) -> Tensor | None:

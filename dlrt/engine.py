@@ -171,8 +171,10 @@ class Engine(Optimizer):
         later = self.flows[self.flows.index(flow) + 1 :]
         # Within a gradient point a basis only grows, by columns behind the old ones.
         grows, by_index = bool(later) and later[0] not in self.new_points, self.param_groups[0]["transport"] == "index"
-        self.state[self.layers[name].S].update(descent.carry(self._moments(name), old, step.base, grows, by_index))
-        step.moments = descent.carry(step.moments, old, step.base, grows, by_index)
+        earlier = self._moments(name)
+        pending = [key for key in earlier if key not in step.moments]  # the others are replaced when the step ends
+        self.state[self.layers[name].S].update(descent.carry(earlier, pending, old, step.base, grows, by_index))
+        step.moments = descent.carry(step.moments, list(step.moments), old, step.base, grows, by_index)
 
     def _moments(self, name: str) -> dict[str, descent.Moments]:
         """The moments of K, L and S as the last step left them."""

@@ -31,13 +31,13 @@ def complement(U: Tensor, D: Tensor) -> Tensor:
     if free == 0 or not bool(largest > 0):
         return U[:, :0]
     D = D / largest  # a norm of squares would over- or underflow long before D does
-    W = _project_out(U, _project_out(U, D))
+    W = _project_out(U, D)
     Q, R = torch.linalg.qr(W)
     floor = 100 * torch.finfo(D.dtype).eps * torch.linalg.matrix_norm(D)
     if W.shape[1] > free or bool((R.diagonal().abs() <= floor).any()):
         A, sigma, _ = svd(R)
         Q = Q @ A[:, : min(free, int((sigma > floor).sum()))]
-    # A direction just above the floor carries up to eps/ε of U: project and orthonormalise once more.
+    # A direction just above the floor carries up to eps/ε of U; twice is enough.
     return orthonormalize(_project_out(U, Q))
 
 

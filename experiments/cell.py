@@ -22,7 +22,7 @@ from experiments.progress import Display, progress
 from experiments.provenance import provenance
 from experiments.records import SCHEMA, Store, identity, key_of, name_of, needs_training
 from experiments.signals import Preempted, leave, preemption
-from experiments.structure import final_structure
+from experiments.structure import final_structure, structure_of
 from experiments.summary import already, label, outcome, unused
 from experiments.trainer import SELECTED_BY, Row, accuracy, fit
 from experiments.validate import validate
@@ -44,6 +44,7 @@ class Run:
             "name": name_of(config),
             "status": "failed",
             "config": config,
+            "start": None,
             "history": [],
             "final": None,
             "error": None,
@@ -158,6 +159,8 @@ def execute(cfg: DictConfig, this: Run, store: Store) -> None:
     this.record["provenance"]["data_source"] = data.source
     weights = store.load_weights(config["weights"]) if config["weights"] else None
     net = build.model(config, weights).to(device)
+    if weights is not None:
+        this.record["start"] = start(net, data, config["trainer"])
     integrator = build.integrator(config, net)
     parallel = sweep and "BasicLauncher" not in hydra.launcher._target_
     with progress(label(this.record) if sweep else "", config["trainer"], len(data.train), parallel) as this.display:
@@ -167,11 +170,23 @@ def execute(cfg: DictConfig, this: Run, store: Store) -> None:
 
 
 def final(net: nn.Module, data: Splits, trainer: dict[str, Any], row: Row) -> dict[str, Any]:
-    """The record's "final": the reported epoch is `row`, its weights are in `net`; uses the test data."""
+    """The record's "final": the reported epoch is `row`, its weights are in `net`; tuning uses no test data."""
     test = row.get("test_accuracy_paper_protocol")
+    if trainer["select"] == "validation":
+        test = accuracy(net, data, "test", trainer["eval_batch_size"])
     return {
         "epoch": row["epoch"],
-        "selected_by": SELECTED_BY[trainer["protocol"]],
+        "selected_by": SELECTED_BY[trainer["select"]],
         "val_accuracy": row["val_accuracy"],
-        "test_accuracy": accuracy(net, data, "test", trainer["eval_batch_size"]) if test is None else test,
+        "test_accuracy": test,
     } | final_structure(net)
+
+
+def start(net: nn.Module, data: Splits, trainer: dict[str, Any]) -> Record:
+    """The record's "start": what the given weights are worth, truncated, before any training (Table 8's column SVD)."""
+    parts = {"val": data.val is not None, "test": trainer["select"] != "tuning"}
+    scores = {
+        f"{part}_accuracy": accuracy(net, data, part, trainer["eval_batch_size"]) if wanted else None
+        for part, wanted in parts.items()
+    }
+    return scores | structure_of(net)

@@ -9,9 +9,9 @@ from experiments.importing import resolve
 
 
 def mlp(
-    in_features: int = 784, width: int = 500, depth: int = 5, classes: int = 10, bias: bool = True
+    in_features: int = 784, width: int = 500, depth: int = 5, classes: int = 10, bias: bool = True, dropout: float = 0.0
 ) -> nn.Sequential:
-    """`depth` linear layers with ReLU between them, for input (b, …) of `in_features` numbers each.
+    """`depth` linear layers with ReLU, then dropout, between them, for input (b, …) of `in_features` numbers each.
 
     The layers are named hidden.0 … hidden.{depth − 2} and output. DLRT, 2022, Tables 5 and 6: width 500
     and 784. Raises ValueError if a size is not a positive integer.
@@ -24,15 +24,17 @@ def mlp(
     for i in range(depth - 1):
         hidden[str(i)] = nn.Linear(sizes[i], sizes[i + 1], bias=bias)
         hidden[f"relu{i}"] = nn.ReLU()
+        if dropout:
+            hidden[f"dropout{i}"] = nn.Dropout(dropout)
     output = nn.Linear(sizes[-1], classes, bias=bias)
     return nn.Sequential(OrderedDict(flatten=nn.Flatten(), hidden=nn.Sequential(hidden), output=output))
 
 
-def lenet5(classes: int = 10) -> nn.Sequential:
+def lenet5(classes: int = 10, dropout: float = 0.0) -> nn.Sequential:
     """LeNet5 for images (b, 1, 28, 28) with the matrices of DLRT, 2022, Table 7.
 
     conv.0 is 20 × 25, conv.1 50 × 500, hidden 500 × 800 and output `classes` × 500; each convolution is
-    followed by 2 × 2 max-pooling and ReLU.
+    followed by 2 × 2 max-pooling and ReLU, `hidden` by ReLU and dropout.
     """
     conv: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (channels, filters) in enumerate([(1, 20), (20, 50)]):
@@ -45,6 +47,7 @@ def lenet5(classes: int = 10) -> nn.Sequential:
             flatten=nn.Flatten(),
             hidden=nn.Linear(800, 500),
             relu=nn.ReLU(),
+            dropout=nn.Dropout(dropout),
             output=nn.Linear(500, classes),
         )
     )

@@ -18,7 +18,11 @@ from experiments.data import Splits
 from experiments.structure import spectrum_of, structure_of
 
 Row = dict[str, Any]
-SELECTED_BY = {"validation": "val_accuracy", "paper": "test_accuracy_paper_protocol"}
+SELECTED_BY = {
+    "validation": "val_accuracy",
+    "test": "test_accuracy_paper_protocol",
+    "tuning": "val_accuracy",
+}
 
 
 class Collapse(Divergence):
@@ -44,8 +48,8 @@ class Selection:
 def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any], seed: int, watch: Watch) -> Selection:
     """Train for `cfg["epochs"]` epochs (keys of conf/trainer) and leave in `net` the weights of the reported epoch.
 
-    That is the best one by validation accuracy among the last `select_last` of the epochs or, under the papers'
-    protocol, by test accuracy among all; of equals, the earliest.
+    That is the best one by validation accuracy among the last `select_last` of the epochs or, with select=test, by
+    test accuracy among all; of equals, the earliest. In the last `fixed_rank_epochs` the ranks stay.
 
     Raises:
         Divergence: a loss, gradient or factor is not finite, or (Collapse) the papers' rule of a failed run holds.
@@ -54,12 +58,14 @@ def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any]
     steps = math.ceil(len(data.train) / cfg["batch_size"])
     steps -= steps % integrator.cycle  # between truncations a layer's rank is not its rank: epochs end with one
     scheduler = LambdaLR(integrator, schedule(cfg, steps))
-    score = SELECTED_BY[cfg["protocol"]]
+    score = SELECTED_BY[cfg["select"]]
     best: Selection | None = None
     for epoch in range(1, cfg["epochs"] + 1):
         watch.begin(epoch)
         start = time.perf_counter()
-        row = {"epoch": epoch} | train_epoch(net, integrator, scheduler, data, cfg["batch_size"], steps, order, watch)
+        if epoch > cfg["epochs"] - cfg["fixed_rank_epochs"]:
+            integrator.param_groups[0]["tau"] = None
+        row = {"epoch": epoch} | train_epoch(net, integrator, scheduler, data, cfg, steps, order, watch)
         row |= evaluate(net, data, cfg) | structure_of(net) | {"singular_values": spectrum_of(net)}
         watch.end(row, time.perf_counter() - start)
         check_collapse(row, cfg)
@@ -75,7 +81,7 @@ def train_epoch(
     integrator: Trainable,
     scheduler: LRScheduler,
     data: Splits,
-    batch_size: int,
+    cfg: dict[str, Any],
     steps: int,
     order: torch.Generator,
     watch: Watch,
@@ -85,9 +91,9 @@ def train_epoch(
     device = data.train.labels.device
     loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.long)
     lr, seen = 0.0, 0
-    for x, y in islice(data.batches(data.train, batch_size, order), steps):
+    for x, y in islice(data.batches(data.train, cfg["batch_size"], order), steps):
         outputs: list[Tensor] = []
-        loss = integrator.step(_closure(net, x, y, outputs))
+        loss = integrator.step(_closure(net, x, y, cfg["label_smoothing"], outputs))
         lr = integrator.param_groups[0]["lr"]
         scheduler.step()
         seen += len(y)
@@ -116,10 +122,10 @@ def schedule(cfg: dict[str, Any], steps_per_epoch: int) -> Callable[[int], float
 
 
 def evaluate(net: nn.Module, data: Splits, cfg: dict[str, Any]) -> Row:
-    """Validation accuracy (None without validation data) and, under the papers' protocol only, test accuracy."""
+    """Validation accuracy (None without validation data) and, with select=test only, test accuracy."""
     size = cfg["eval_batch_size"]
     row: Row = {"val_accuracy": None if data.val is None else accuracy(net, data, "val", size)}
-    if cfg["protocol"] == "paper":
+    if cfg["select"] == "test":
         row["test_accuracy_paper_protocol"] = accuracy(net, data, "test", size)
     return row
 
@@ -137,20 +143,22 @@ def accuracy(net: nn.Module, data: Splits, part: str, batch_size: int) -> float:
 
 def is_candidate(epoch: int, cfg: dict[str, Any]) -> bool:
     """Whether the epoch may be the reported one; early epochs of a rank-adaptive run have high ranks."""
-    return cfg["protocol"] == "paper" or epoch > cfg["epochs"] - math.ceil(cfg["epochs"] * cfg["select_last"])
+    return cfg["select"] == "test" or epoch > cfg["epochs"] - math.ceil(cfg["epochs"] * cfg["select_last"])
 
 
 def check_collapse(row: Row, cfg: dict[str, Any]) -> None:
     """Raise Collapse if the accuracy after epoch `collapse_epoch` is below `collapse_accuracy`."""
-    reached = row[SELECTED_BY[cfg["protocol"]]]
+    reached = row[SELECTED_BY[cfg["select"]]]
     if row["epoch"] == cfg["collapse_epoch"] and reached < cfg["collapse_accuracy"]:
         raise Collapse(f"accuracy {reached:.4f} after epoch {row['epoch']} is below {cfg['collapse_accuracy']}")
 
 
-def _closure(net: nn.Module, x: Tensor, y: Tensor, outputs: list[Tensor]) -> Callable[[], Tensor]:
+def _closure(
+    net: nn.Module, x: Tensor, y: Tensor, label_smoothing: float, outputs: list[Tensor]
+) -> Callable[[], Tensor]:
     def closure() -> Tensor:
         logits = net(x)
         outputs.append(logits.detach())
-        return F.cross_entropy(logits, y)
+        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
 
     return closure

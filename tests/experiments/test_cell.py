@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from toy_runs import TOY, command, compose, records_in
 
-from experiments import cell
+from experiments import cell, trainer
 from experiments.records import Store, identity, key_of, name_of
+from experiments.trainer import accuracy
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -89,7 +90,7 @@ def test_a_run_that_only_guesses_at_the_papers_epoch_is_diverged(tmp_path: Path)
 
 
 def test_the_papers_protocol_keeps_test_accuracies_under_their_own_name(tmp_path: Path) -> None:
-    assert command(*TOY, "+data.kwargs.val=false", "trainer.protocol=paper", f"results_dir={tmp_path}") == 0
+    assert command(*TOY, "+data.kwargs.val=false", "trainer.select=test", f"results_dir={tmp_path}") == 0
     record = only_record(tmp_path)
     tested = [row["test_accuracy_paper_protocol"] for row in record["history"]]
     final = record["final"]
@@ -113,6 +114,34 @@ def test_a_run_starts_from_an_earlier_runs_weights(tmp_path: Path) -> None:
     (low_rank,) = (record for record in records_in(tmp_path) if record["key"] != dense["key"])
     assert low_rank["final"]["test_accuracy"] == dense["final"]["test_accuracy"]
     assert low_rank["config"]["weights"] == dense["key"]
+    assert dense["start"] is None
+
+
+def test_a_run_from_weights_records_what_their_truncation_is_worth(tmp_path: Path) -> None:
+    assert command(*TOY, "integrator=dense", f"results_dir={tmp_path}") == 0
+    dense = only_record(tmp_path)
+    for rank in (8, 1):
+        fixed = ["integrator=bug", "trainer.lr=1e-9", f"rank={rank}", "init=svd", f"weights='{dense['key']}'"]
+        assert command(*TOY, *fixed, f"results_dir={tmp_path}") == 0
+    full, cut = sorted((r for r in records_in(tmp_path) if r["start"]), key=lambda r: -r["config"]["rank"])
+    assert full["start"]["test_accuracy"] == dense["final"]["test_accuracy"]
+    assert cut["start"]["test_accuracy"] == cut["final"]["test_accuracy"] < dense["final"]["test_accuracy"]
+    assert set(cut["start"]["ranks"].values()) == {1}
+
+
+def test_tuning_never_looks_at_the_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def recorded(net: Any, data: Any, part: str, size: int) -> float:
+        asked.append(part)
+        return accuracy(net, data, part, size)
+
+    monkeypatch.setattr(trainer, "accuracy", recorded)
+    monkeypatch.setattr(cell, "accuracy", recorded)
+    assert command(*TOY, "trainer.select=tuning", f"results_dir={tmp_path}") == 0
+    final = only_record(tmp_path)["final"]
+    assert final["test_accuracy"] is None and final["val_accuracy"] > 0
+    assert set(asked) == {"val"}
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])

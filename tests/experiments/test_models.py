@@ -102,3 +102,11 @@ def test_every_model_config_has_the_same_keys():
         assert list(config) == ["name", "target", "kwargs", "skip"], path
         if not OmegaConf.is_missing(config, "target"):
             resolve(config.target, config.kwargs)
+
+
+@pytest.mark.parametrize("net", [models.mlp(dropout=0.3), models.lenet5(dropout=0.3)])
+def test_dropout_acts_behind_hidden_layers_in_training_only(net):
+    drops = [m.p for m in net.modules() if isinstance(m, nn.Dropout)]
+    assert set(drops) == {0.3} and len(drops) in (1, 4)
+    x = torch.randn(2, 1, 28, 28)
+    assert not torch.equal(net.train()(x), net(x)) and torch.equal(net.eval()(x), net(x))

@@ -101,10 +101,37 @@ def test_loss_and_training_accuracy_are_those_at_the_first_gradient_point() -> N
     optimizer = CallsTwice(net.parameters(), lr=0.5)
     watch = Silent()
     constant = LambdaLR(optimizer, lambda _: 1.0)
-    row = train_epoch(net, optimizer, constant, data, 2, 3, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
+    cfg = toy_config("trainer.batch_size=2")
+    row = train_epoch(net, optimizer, constant, data, cfg, 3, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
     losses = [math.log(math.exp(a) + math.exp(b)) - (a, b)[label] for (a, b), label in zip(x.tolist(), y, strict=True)]
     assert row == {"lr": 0.5, "loss": pytest.approx(sum(losses) / 5, rel=1e-6), "train_accuracy": 3 / 5}
     assert watch.batches == 3
+
+
+def test_label_smoothing_moves_part_of_the_label_to_all_classes() -> None:
+    """Weight ε/C on every class: the loss of logits z is (1 − ε)(log Σ e^z − z_y) + ε (log Σ e^z − mean z)."""
+    x, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
+    net, eps = nn.Identity(), 0.3
+    log_sum = math.log(sum(map(math.exp, (2, 1, 0))))
+    loss = trainer._closure(net, x, y, eps, [])().item()
+    assert loss == pytest.approx((1 - eps) * (log_sum - 1) + eps * (log_sum - 1), rel=1e-6)
+    y = torch.tensor([0])
+    loss = trainer._closure(net, x, y, eps, [])().item()
+    assert loss == pytest.approx((1 - eps) * (log_sum - 2) + eps * (log_sum - 1), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["abc_psi", "aug_bug", "parallel_bug"])
+def test_the_last_epochs_keep_the_ranks(name: str) -> None:
+    cfg = toy_config("trainer.epochs=6", "trainer.warmup_steps=0", "trainer.schedule=constant")
+    ranks = {}
+    for fixed in (0, 4):
+        torch.manual_seed(0)
+        net = dlrt.factorize(Net(), rank=8, init="orthonormal")
+        stepper, watch = dlrt.INTEGRATORS[name](net, lr=0.3, tau=0.3, decay=1.0), Silent()
+        fit(net, stepper, toy_data(), cfg | {"fixed_rank_epochs": fixed}, 0, watch)
+        ranks[fixed] = [row["ranks"] for row in watch.rows]
+    assert ranks[4][:2] == ranks[0][:2] and ranks[4][2:] == 4 * [ranks[0][1]]
+    assert sum(ranks[0][-1].values()) < sum(ranks[4][-1].values())
 
 
 def test_epochs_end_with_a_truncation() -> None:
@@ -167,7 +194,7 @@ def test_the_net_is_left_with_the_weights_of_the_reported_epoch(monkeypatch: pyt
 
 
 def test_the_papers_protocol_reports_the_best_test_epoch_of_all() -> None:
-    cfg = toy_config("trainer.protocol=paper", "trainer.epochs=10")
+    cfg = toy_config("trainer.select=test", "trainer.epochs=10")
     assert all(is_candidate(epoch, cfg) for epoch in range(1, 11))
     validation = toy_config("trainer.epochs=10", "trainer.select_last=0.25")
     assert [epoch for epoch in range(1, 11) if is_candidate(epoch, validation)] == [8, 9, 10]
