@@ -48,7 +48,7 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    """Length, learning rate and protocol of a training; conf/trainer/default.yaml says what each key does."""
+    """Length, learning rate and evaluation of a training; conf/trainer/default.yaml says what each key does."""
 
     epochs: int = MISSING
     batch_size: int = MISSING
@@ -56,7 +56,9 @@ class TrainerConfig:
     schedule: str = MISSING
     warmup_steps: int = MISSING
     gamma: float = MISSING
-    protocol: str = MISSING
+    label_smoothing: float = MISSING
+    fixed_rank_epochs: int = MISSING
+    select: str = MISSING
     select_last: float = MISSING
     eval_batch_size: int = MISSING
     collapse_epoch: int | None = MISSING

@@ -25,7 +25,7 @@ CHOICES = {
     "device": ("cpu", "cuda", "auto"),
     "rerun": tuple(RERUN),
     "trainer.schedule": ("constant", "cosine", "exponential"),
-    "trainer.protocol": tuple(SELECTED_BY),
+    "trainer.select": tuple(SELECTED_BY),
 }
 
 
@@ -75,6 +75,11 @@ def _values(cfg: DictConfig) -> Iterator[Rule]:
     yield 0 < t.lr < math.inf, f"trainer.lr={t.lr}: the learning rate must be above 0"
     yield 0 < t.gamma <= 1, f"trainer.gamma={t.gamma} must lie in (0, 1]: it multiplies the rate every epoch"
     yield 0 < t.select_last <= 1, f"trainer.select_last={t.select_last} must lie in (0, 1]: a part of the epochs"
+    yield 0 <= t.label_smoothing < 1, f"trainer.label_smoothing={t.label_smoothing} must lie in [0, 1)"
+    yield (
+        0 <= t.fixed_rank_epochs <= t.epochs,
+        f"trainer.fixed_rank_epochs={t.fixed_rank_epochs} must lie in 0 … {t.epochs}: they are the last of the epochs",
+    )
     yield 0 <= t.collapse_accuracy <= 1, f"trainer.collapse_accuracy={t.collapse_accuracy} must lie in [0, 1]"
     epoch = t.collapse_epoch
     yield (
@@ -195,8 +200,8 @@ def _check_data(config: dict[str, Any], cycle: int) -> None:
         data = build.data(config, torch.device("cpu"))
     except ValueError as error:
         raise ConfigError(f"data={name}: {error}") from error
-    if trainer["protocol"] == "validation" and data.val is None:
-        raise ConfigError(f"data={name} has no validation images: split some off, or use trainer.protocol=paper")
+    if trainer["select"] != "test" and data.val is None:
+        raise ConfigError(f"data={name} has no validation images: split some off, or use trainer.select=test")
     per_epoch = math.ceil(len(data.train) / trainer["batch_size"])
     if per_epoch < cycle:
         inner = config["integrator"]["inner_steps"]
