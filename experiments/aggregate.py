@@ -21,8 +21,9 @@ DISPLAY_NAMES = {
     "svd_factor": "SVD factors",
 }
 # What a row averages, as it stands in the records' `final`.
-_FINAL = ["val_accuracy", "eval_params", "train_params", "dense_params", "compression", "params_low_rank"]
-_MEANS = ["accuracy", *_FINAL, "compression_low_rank", "best_epoch", "epochs", "seconds"]
+_FINAL = ["eval_params", "train_params", "dense_params", "compression", "train_compression", "params_low_rank"]
+_ACCURACIES = ["accuracy", "val_accuracy", "start_accuracy"]
+_MEANS = [*_ACCURACIES, *_FINAL, "compression_low_rank", "best_epoch", "epochs", "seconds"]
 
 Record = dict[str, Any]
 
@@ -32,15 +33,17 @@ def aggregate(records: Iterable[Record], missing: Sequence[dict[str, Any]] = ())
 
     `n`, `diverged`, `failed` and `missing` count its runs: only the `n` that finished enter the means; the
     `missing` are those of the configs in `missing` and preempted ones. Means over the seeds: `accuracy` (of the
-    test data), `val_accuracy` and `compression` as fractions; `eval_params`, `train_params`, `dense_params`;
+    test data; NaN for tuning runs), `val_accuracy`, `start_accuracy` (of the test data, before the training of a run
+    that starts from `weights`) and the compressions as fractions; `eval_params`, `train_params`, `dense_params`;
     `params_low_rank` and `compression_low_rank`, abc-PSI's count of the low-rank layers only; `ranks`, a dict from
-    layer to mean rank; `epochs` trained, `best_epoch`, `seconds`. `accuracy_std` is the sample deviation
-    (n - 1), NaN for n = 1. `config` is the configuration.
+    layer to mean rank; `epochs` trained, `best_epoch`, `seconds`. `accuracy_std`, `val_accuracy_std` and
+    `start_accuracy_std` are sample deviations (n - 1), NaN for n = 1. `rank` is that of a fixed-rank run,
+    `output_dense` whether some layer stays dense, `config` the configuration.
     """
     groups: dict[str, list[Record]] = {}
     for record in [*records, *({"config": config, "status": "missing"} for config in missing)]:
         groups.setdefault(group_key(record["config"]), []).append(record)
-    rows = pd.DataFrame([_row(group) for group in groups.values()])
+    rows = pd.DataFrame([_row(group) for group in groups.values()]).astype({"tau": float, "rank": float})
     order = {method: place for place, method in enumerate(rows["method"].unique())}
     return rows.sort_values("method", key=lambda method: method.map(order), kind="stable", ignore_index=True)
 
@@ -66,14 +69,16 @@ def _row(records: list[Record]) -> dict[str, Any]:
         "model": config["model"]["name"],
         "data": config["data"]["name"],
         "tau": config["tau"],
+        "rank": config["rank"] if config["tau"] is None else None,
+        "output_dense": bool(config["model"]["skip"]),
         "n": len(done),
         "diverged": statuses.count("diverged"),
         "failed": statuses.count("failed"),
         "missing": statuses.count("missing") + statuses.count("preempted"),
         "ranks": {layer: fmean(record["final"]["ranks"][layer] for record in done) for layer in layers},
         "config": _shared(config),
-        "accuracy_std": means["accuracy"].std(ddof=1),
     }
+    row |= {f"{name}_std": means[name].std(ddof=1) for name in _ACCURACIES}
     return row | {name: means[name].mean() for name in _MEANS}
 
 
@@ -82,6 +87,8 @@ def _figures(record: Record) -> dict[str, float]:
     weights = sum(math.prod(final["shapes"][layer]) for layer in final["ranks"])
     return {key: final[key] for key in _FINAL} | {
         "accuracy": final["test_accuracy"],
+        "val_accuracy": final["val_accuracy"],
+        "start_accuracy": (record.get("start") or {}).get("test_accuracy"),
         "compression_low_rank": 1 - final["params_low_rank"] / weights if weights else math.nan,
         "best_epoch": final["epoch"],
         "epochs": len(record["history"]),

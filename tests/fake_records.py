@@ -18,7 +18,7 @@ DENSE_PARAMS = 1_147_000
 def config(method: str, tau: float | None = None, seed: int = 0, **extra: Any) -> dict[str, Any]:
     return {
         "integrator": {"name": method, "decay": 0.005},
-        "model": {"name": "mlp5_500"},
+        "model": {"name": "mlp5_500", "skip": ["output"]},
         "data": {"name": "mnist"},
         "trainer": {"epochs": 3},
         "tau": tau,

@@ -64,3 +64,26 @@ def test_what_is_not_recorded_or_was_cut_short_is_missing() -> None:
     row = aggregate(records, missing=[config("psi", seed=2), config("psi", seed=3)]).iloc[0]
     assert row[["n", "failed", "missing"]].tolist() == [0, 1, 3]
     assert math.isnan(row["accuracy"]) and row["ranks"] == {}
+
+
+def test_tuning_runs_have_a_validation_accuracy_only() -> None:
+    runs = [record("aug_bug", 0.1, s, accuracy=0.97 + s / 100) for s in range(2)]
+    for run in runs:
+        run["final"]["test_accuracy"] = None
+    row = aggregate(runs).iloc[0]
+    assert row["n"] == 2 and math.isnan(row["accuracy"]) and math.isnan(row["accuracy_std"])
+    assert (row["val_accuracy"], row["val_accuracy_std"]) == pytest.approx((0.975, 0.01 / 2**0.5))
+
+
+def test_runs_from_given_weights_have_an_accuracy_before_training() -> None:
+    runs = [record("bug", seed=s) | {"start": {"test_accuracy": 0.5 + s / 10}} for s in range(2)]
+    row = aggregate(runs).iloc[0]
+    assert (row["start_accuracy"], row["start_accuracy_std"]) == pytest.approx((0.55, 0.1 / 2**0.5))
+    assert math.isnan(aggregate([record("bug")]).iloc[0]["start_accuracy"])
+
+
+def test_a_fixed_rank_run_is_known_by_its_rank_and_its_output_layer() -> None:
+    rows = aggregate([record("bug", rank=15) | {"config": config("bug") | {"rank": 15}}, record("aug_bug", 0.1)])
+    assert rows["rank"].iloc[0] == 15 and math.isnan(rows["rank"].iloc[1])
+    assert rows["output_dense"].all()
+    assert not aggregate([record("bug", model={"name": "lenet5", "skip": []})])["output_dense"].any()
