@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from experiments import presets
+from experiments import kept, presets
 from experiments.aggregate import Record
 from experiments.config import ConfigError
 from experiments.explain import explain, is_mistake
-from experiments.records import Store
 from experiments.references import literal
 
 DEFAULT = Path("runs")
+OUT = Path("results")
 KEPT = "records.jsonl"
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The records of a preset's runs, in the preset's order; `source` is where they lie.
+    """The records of a preset's runs, in the preset's order; `source` is the file that keeps them.
 
     `overrides` are those the preset was run with besides its own.
     """
@@ -44,47 +42,53 @@ class Collection:
         return " ".join([f"python -m experiments.run -m experiment={self.preset.name}", *self.overrides])
 
 
-def collect(name: str, results_dir: Path, kept: Path, overrides: Sequence[str] = ()) -> Collection:
-    """Returns the preset's records in `results_dir`; if it has none, those in the file `kept`.
+def folder_of(out: Path, name: str, preset: presets.Preset) -> Path:
+    """Where tables and figures of the preset `name` go with `preset`'s protocol and budget: OUT/NAME/PROTOCOL[-BUDGET].
+
+    Without protocols OUT/NAME, and OUT/NAME/BUDGET for a budget that is not the full one.
+    """
+    chosen = [preset.protocol, None if preset.budget == "full" else preset.budget]
+    return out / name / "-".join(word for word in chosen if word)
+
+
+def collect(name: str, results: Path = DEFAULT, out: Path = OUT, overrides: Sequence[str] = ()) -> Collection:
+    """Returns the preset's records in `results`, a folder of runs or a JSON-lines file, and those kept in `out`.
+
+    Kept are those beside the preset's table, and those beside the tables of the presets in its `table.records_from`.
 
     Raises:
         ConfigError: no run of the preset is recorded in either place.
         hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: no such preset or override.
     """
-    collection = _stored(name, results_dir, overrides)
-    if not collection.records and kept.is_file():
-        collection = _kept(name, kept, overrides)
-        print(f"no run of {name} is recorded in {results_dir}: taken from {kept}", file=sys.stderr)
-    if not collection.records:
-        raise ConfigError(f"no run of {name} is recorded in {results_dir}: make them with `{collection.command}`")
+    if results.suffix == ".jsonl" and not results.is_file():
+        raise ConfigError(f"results_dir={results}: there is no such file; give a folder of runs or a file of records")
+    unresolved = presets.load(name, overrides)  # knows where its records are kept
+    sources = [folder_of(out, source, unresolved) / KEPT for source in (*_shared(unresolved), name)]
+    store = kept.Layered(results, sources)
+    in_folder = [] if results.is_file() else [f"results_dir={literal(str(results))}"]
+    preset = presets.load(name, [*in_folder, *overrides], store)
+    records = [record for cell in preset.cells if (record := store.get(cell.key)) is not None]
+    place = () if results == DEFAULT or results.is_file() else (f"results_dir={results.as_posix()}",)
+    collection = Collection(preset, (*place, *overrides), records, sources[-1])
+    if not records:
+        raise ConfigError(f"no run of {name} is recorded in {results}: make them with `{collection.command}`")
+    if taken := sum(store.kept.get(record["key"]) is record for record in records):
+        print(f"{taken} of {len(records)} records of {name} are taken from {out}", file=sys.stderr)
     return collection
 
 
-def _stored(name: str, results_dir: Path, overrides: Sequence[str]) -> Collection:
-    preset = presets.load(name, [f"results_dir={literal(str(results_dir))}", *overrides])
-    store = Store(results_dir)
-    records = [record for cell in preset.cells if (record := store.get(cell.key)) is not None]
-    place = () if results_dir == DEFAULT else (f"results_dir={results_dir.as_posix()}",)
-    return Collection(preset, (*place, *overrides), records, results_dir / "records")
+def _shared(preset: presets.Preset) -> list[str]:
+    return list(preset.table.get("records_from", []))
 
 
-def _kept(name: str, kept: Path, overrides: Sequence[str]) -> Collection:
-    with TemporaryDirectory() as folder:
-        store = Store(folder)
-        for line in kept.read_text(encoding="utf-8").splitlines():
-            store.write(json.loads(line))
-        collection = _stored(name, Path(folder), overrides)
-    return replace(collection, overrides=tuple(overrides), source=kept)
-
-
-def keep(collection: Collection, kept: Path) -> None:
-    """Writes the records to the file `kept`, one a line and without the singular values."""
-    lines = [json.dumps(_without_spectra(record)) for record in collection.records]
-    kept.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def keep(collection: Collection, path: Path) -> None:
+    """Writes the records to the file `path`, unless other presets keep them (`table.records_from`)."""
+    if not _shared(collection.preset):
+        kept.write(collection.records, path)
 
 
 def check_kept(folder: Path, collection: Collection) -> None:
-    """Make `folder`; refuse one that cannot be made, or whose kept records are more than those about to replace them.
+    """Make `folder`; refuse one that cannot be made, or that keeps records that would be lost.
 
     Raises:
         ConfigError: with the sentence.
@@ -92,19 +96,15 @@ def check_kept(folder: Path, collection: Collection) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"out={folder.parent}: cannot write there ({error.strerror}); give another folder") from error
-    kept = folder / KEPT
-    count = len(kept.read_text(encoding="utf-8").splitlines()) if kept.exists() else 0
-    if count > len(collection.records):
+        raise ConfigError(f"out={folder}: cannot write there ({error.strerror}); give another folder") from error
+    path = folder / KEPT
+    lost = set(kept.read(path)) if path.is_file() else set()
+    lost -= {record["key"] for record in collection.records}
+    if lost:
         raise ConfigError(
-            f"{folder} keeps {count} records and this selection has {len(collection.records)}: "
-            f"write it elsewhere with out=FOLDER, or delete {kept}"
+            f"{path} keeps {len(lost)} records that this selection lacks: "
+            "write it elsewhere with out=FOLDER, or delete that file"
         )
-
-
-def _without_spectra(record: Record) -> Record:
-    rows = [{key: row[key] for key in row if key != "singular_values"} for row in record["history"]]
-    return record | {"history": rows}
 
 
 def command(argv: Sequence[str], module: str, make: Callable[[Collection, Path], None]) -> None:
@@ -113,15 +113,16 @@ def command(argv: Sequence[str], module: str, make: Callable[[Collection, Path],
     `argv` is NAME [results_dir=runs] [out=results], with the overrides that the preset was run with, if any. What
     the user got wrong ends in one sentence and exit code 1.
     """
-    options = {"results_dir": str(DEFAULT), "out": "results"}
+    options = {"results_dir": str(DEFAULT), "out": str(OUT)}
     options |= dict(argument.split("=", 1) for argument in argv if argument.startswith(("results_dir=", "out=")))
     names = [argument for argument in argv if "=" not in argument]
     overrides = [a for a in argv if "=" in a and a.split("=", 1)[0] not in options]
     try:
         if len(names) != 1 or names[0].startswith("-"):
             raise ConfigError(f"usage: python -m {module} NAME [results_dir=runs] [out=results], got {names}")
-        folder = Path(options["out"], names[0])
-        collection = collect(names[0], Path(options["results_dir"]), folder / KEPT, overrides)
+        out = Path(options["out"])
+        collection = collect(names[0], Path(options["results_dir"]), out, overrides)
+        folder = folder_of(out, names[0], collection.preset)
         check_kept(folder, collection)
         make(collection, folder)
     except Exception as error:

@@ -93,5 +93,5 @@ def recorded(preset: Preset, records: Sequence[dict[str, Any]], results_dir: Pat
     """`presets.load` returns `preset`, and `results_dir` holds `records`."""
     for record in records:
         Store(results_dir).write(record)
-    with mock.patch("experiments.presets.load", lambda name, overrides=(): preset):
+    with mock.patch("experiments.presets.load", lambda name, overrides=(), store=None: preset):
         yield

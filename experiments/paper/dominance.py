@@ -53,8 +53,8 @@ def reached(goals: Sequence[Mapping[str, float]], ours: pd.DataFrame, paper: str
 
 def best_of(rows: pd.DataFrame) -> pd.Series:
     """Returns the row with the highest mean accuracy; an empty series if there is none."""
-    rows = rows.dropna(subset=["accuracy"])
-    return rows.loc[rows["accuracy"].idxmax()] if len(rows) else pd.Series(dtype=object)
+    rows = rows.dropna(subset=["accuracy"]).sort_values("accuracy", ascending=False, kind="stable")
+    return rows.iloc[0] if len(rows) else pd.Series(dtype=object)
 
 
 def p_value(mean: float, std: float, n: int, printed: float, printed_std: float) -> float:

@@ -1,0 +1,87 @@
+"""Records in one JSON-lines file: what is kept beside a table, and what a queue brings back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ConfigError
+from experiments.records import RERUN, STATUSES, Store
+
+Record = dict[str, Any]
+# What follows from the ranks and shapes, and what is long.
+_LEFT_OUT = {"singular_values", "eval_params", "train_params", "compression"}
+
+
+class Layered(Store):
+    """The records of `results`, a folder of runs or a JSON-lines file, and of JSON-lines files under them.
+
+    Of two records of a run, that of `results` counts unless it is unfinished, and that of a later file before that of
+    an earlier one.
+    """
+
+    def __init__(self, results: Path, kept: Iterable[Path]) -> None:
+        super().__init__(results)
+        self.lines = read(results) if results.is_file() else None
+        self.kept = {key: record for path in kept if path.is_file() for key, record in read(path).items()}
+
+    def get(self, key: str) -> Record | None:
+        """The record of the run `key`, or None."""
+        fresh = super().get(key) if self.lines is None else self.lines.get(key)
+        unfinished = fresh is None or fresh["status"] in RERUN["failed"]
+        return self.kept.get(key, fresh) if unfinished else fresh
+
+
+def read(path: Path) -> dict[str, Record]:
+    """The records in the file, by key; of several with one key the last.
+
+    Raises:
+        ConfigError: a line is no record.
+    """
+    found = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = unpacked(json.loads(line))
+            known = record["key"] is not None and record["status"] in STATUSES
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path}, line {number} is no run record ({error!r}): delete the line") from error
+        if not known:
+            raise ConfigError(f"{path}, line {number} is no run record: delete the line")
+        found[record["key"]] = record
+    return found
+
+
+def write(records: Iterable[Record], path: Path) -> None:
+    """Writes the records as tables, figures and a reader need them, one a line."""
+    lines = [json.dumps(packed(record), separators=(",", ":"), allow_nan=False) for record in records]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def packed(record: Record) -> Record:
+    """Returns the record with a history of columns, six digits each, without traceback and times of epochs."""
+    timing = {key: value for key, value in record["timing"].items() if key != "epoch_seconds"}
+    error = record["error"] and {key: value for key, value in record["error"].items() if key != "traceback"}
+    return record | {"history": _columns(record["history"]), "timing": timing, "error": error}
+
+
+def unpacked(record: Record) -> Record:
+    """Returns a record of `packed`, or any other, with a history of rows."""
+    columns = record["history"]
+    if not isinstance(columns, dict):
+        return record
+    ranks = [dict(zip(columns["ranks"], row, strict=True)) for row in zip(*columns["ranks"].values(), strict=True)]
+    columns = columns | {"ranks": ranks or [{} for _ in columns["epoch"]]}
+    return record | {"history": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
+
+
+def _columns(rows: list[Record]) -> Record | list[Record]:
+    if not rows:
+        return []
+    columns = {key: [_six_digits(row[key]) for row in rows] for key in rows[0] if key not in _LEFT_OUT}
+    return columns | {"ranks": {layer: [row["ranks"][layer] for row in rows] for layer in rows[0]["ranks"]}}
+
+
+def _six_digits(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
