@@ -38,7 +38,7 @@ def aggregate(records: Iterable[Record], missing: Sequence[dict[str, Any]] = ())
     `params_low_rank` and `compression_low_rank`, abc-PSI's count of the low-rank layers only; `ranks`, a dict from
     layer to mean rank; `epochs` trained, `best_epoch`, `seconds`. `accuracy_std`, `val_accuracy_std` and
     `start_accuracy_std` are sample deviations (n - 1), NaN for n = 1. `rank` is that of a fixed-rank run,
-    `output_dense` whether some layer stays dense, `config` the configuration.
+    `lr` the learning rate, `output_dense` whether some layer stays dense, `config` the configuration.
     """
     groups: dict[str, list[Record]] = {}
     for record in [*records, *({"config": config, "status": "missing"} for config in missing)]:
@@ -70,6 +70,7 @@ def _row(records: list[Record]) -> dict[str, Any]:
         "data": config["data"]["name"],
         "tau": config["tau"],
         "rank": config["rank"] if config["tau"] is None else None,
+        "lr": config["trainer"]["lr"],
         "output_dense": bool(config["model"]["skip"]),
         "n": len(done),
         "diverged": statuses.count("diverged"),

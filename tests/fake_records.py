@@ -20,7 +20,7 @@ def config(method: str, tau: float | None = None, seed: int = 0, **extra: Any) -
         "integrator": {"name": method, "decay": 0.005},
         "model": {"name": "mlp5_500", "skip": ["output"]},
         "data": {"name": "mnist"},
-        "trainer": {"epochs": 3},
+        "trainer": {"epochs": 3, "lr": 0.2},
         "tau": tau,
         "rank": 120,
         "weights": None,
@@ -71,7 +71,12 @@ def record(
         "final": final(accuracy, rank) if done else None,
         "error": None if done else {"kind": "Divergence", "message": "loss is not finite"},
         "timing": {"started": "2026-01-01T00:00:00Z", "seconds": 60.0 + seed},
-        "provenance": {"commit": "abcdef0123456789", "dirty": False, "device": "cpu: Test", "versions": {}},
+        "provenance": {
+            "commit": "abcdef0123456789",
+            "dirty": False,
+            "device": "cpu: Test",
+            "versions": {"torch": "2.11"},
+        },
     }
 
 

@@ -45,16 +45,16 @@ def reached(goals: Sequence[Mapping[str, float]], ours: pd.DataFrame, paper: str
         else:
             fitting = candidates[candidates[compression_column(paper)] >= goal["compression"] / 100]
         best = best_of(fitting)
-        is_reached = len(best) > 0 and best["accuracy"] >= goal["accuracy"] / 100 - 1e-12
+        is_reached = bool(best["accuracy"] >= goal["accuracy"] / 100 - 1e-12)
         rows.append({"accuracy": math.nan, "compression": math.nan, "params": math.nan} | dict(goal)
                     | {"reached": is_reached} | dict(best.add_prefix("our_")))  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def best_of(rows: pd.DataFrame) -> pd.Series:
-    """Returns the row with the highest mean accuracy; an empty series if there is none."""
-    rows = rows.dropna(subset=["accuracy"]).sort_values("accuracy", ascending=False, kind="stable")
-    return rows.iloc[0] if len(rows) else pd.Series(dtype=object)
+    """Returns the row with the highest mean accuracy; one of nothing but NaN if there is none."""
+    found = rows.dropna(subset=["accuracy"]).sort_values("accuracy", ascending=False, kind="stable")
+    return found.iloc[0] if len(found) else pd.Series(math.nan, index=rows.columns, dtype=object)
 
 
 def p_value(mean: float, std: float, n: int, printed: float, printed_std: float) -> float:
@@ -79,8 +79,8 @@ def _candidates(ours: pd.DataFrame, dense: bool) -> pd.DataFrame:
 
 
 def _comparison(row: pd.Series, best: pd.Series) -> dict[str, object]:
-    if not len(best):
+    if pd.isna(best["accuracy"]):
         return {"difference": math.nan, "p": math.nan, "dominated": False}
     p = p_value(best["accuracy"], best["accuracy_std"], best["n"], row["accuracy"], row["std"])
     difference = best["accuracy"] - row["accuracy"]
-    return {"difference": difference, "p": p, "dominated": difference > 0}
+    return {"difference": difference, "p": p, "dominated": bool(difference > 0)}

@@ -15,8 +15,8 @@ from experiments.paper.tables import COLUMNS, compression_column, select
 def match(printed: pd.DataFrame, ours: pd.Series, rule: str) -> pd.Series | None:
     """Returns the printed row that stands beside the row `ours` of `experiments.aggregate`, None without one.
 
-    Of the tables in `printed`, the first that has our method counts, for networks with the same output layer, dense
-    or of low rank.
+    Of the tables in `printed` of networks with the same output layer, dense or of low rank, counts the first that has
+    our method, or that has it at our learning rate.
     "tau": its row with our τ; for a run without τ, that with our rank, or if none prints ranks, the nearest in
     compression.
     "compression": its row with the highest compression not above ours (to the printed digits, the more accurate
@@ -31,6 +31,8 @@ def match(printed: pd.DataFrame, ours: pd.Series, rule: str) -> pd.Series | None
     rows = printed[printed["method"] == ours["method"]]
     if ours["method"] != "dense":
         rows = rows[rows["output_dense"] == ours["output_dense"]]
+    if (same := rows["lr"] == ours["lr"]).any():
+        rows = rows[same]
     rows = rows[rows["preset"] == rows["preset"].iloc[0]] if len(rows) else rows
     if rule == "tau" and pd.notna(ours["tau"]):
         rows = rows[np.isclose(rows["tau"], ours["tau"])]

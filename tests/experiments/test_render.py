@@ -41,3 +41,19 @@ def test_a_narrow_terminal_gets_the_columns_that_matter(
     render.show(TEXT, "A title", ["one."])
     assert ("params" in output.getvalue()) is has_params
     assert all(word in output.getvalue() for word in ("A title", "aug. BUG (DLRT)", "97.10 ± 0.05", "−0.28", "one."))
+
+
+def test_further_tables_stand_under_their_headings() -> None:
+    more = [render.Table("Goals", pd.DataFrame({"goal %": ["98"], "with": ["90 %"]}))]
+    page = render.markdown(TEXT, "A title", ["one."], more, "In short.")
+    assert page.startswith("# A title\n\nIn short.\n\n| method |")
+    assert "## Goals\n\n| goal % | with |\n| --- | --- |\n| 98 | 90 % |\n\none.\n" in page
+    assert render.latex(TEXT, more).count(r"\toprule") == 2
+
+
+def test_a_terminal_shows_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("rich.console.Console", lambda: Console(file=output, width=160))
+    render.show(TEXT, "A title", ["one [1]."], [render.Table("Goals", pd.DataFrame({"goal %": ["98"]}))], "In short.")
+    assert all(word in output.getvalue() for word in ("Goals", "goal %", "In short.", "one [1]."))

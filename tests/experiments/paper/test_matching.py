@@ -13,7 +13,7 @@ def ours(
     method: str, tau: float | None = None, compression: float = math.nan, rank: int | None = None, dense: bool = True
 ) -> pd.Series:
     figures = {"compression": compression, "compression_low_rank": compression + 0.004}
-    return pd.Series({"method": method, "tau": tau, "rank": rank, "output_dense": dense} | figures)
+    return pd.Series({"method": method, "tau": tau, "rank": rank, "output_dense": dense, "lr": 0.2} | figures)
 
 
 def test_tau_finds_the_row_with_that_tau_or_none() -> None:
@@ -73,6 +73,15 @@ def test_the_first_table_with_the_method_counts() -> None:
     for order in (stems, stems[::-1]):
         found = paper.match(paper.select(order), ours("dense", None, 0.0), "compression")
         assert found is not None and found["preset"] == order[0]
+
+
+def test_of_two_tables_that_with_our_learning_rate_counts() -> None:
+    printed = paper.select(["abc_psi_table1_lr0.01", "abc_psi_table2_lr0.001"])
+    for lr, table in ((0.01, "Table 1"), (0.001, "Table 2"), (0.2, "Table 1")):
+        run = ours("abc_psi", 0.1, 0.9)
+        run["lr"] = lr
+        found = paper.match(printed, run, "tau")
+        assert found is not None and found["table"] == table
 
 
 def test_beside_gives_the_difference_and_nothing_where_nothing_is_printed() -> None:
