@@ -22,11 +22,12 @@ def factorises(name: str) -> bool:
 
 
 def ignored_keys(config: dict[str, Any]) -> set[str]:
-    """The keys of a run's config without a meaning for its integrator and start."""
+    """The keys of a run's config without a meaning for its task, integrator and start."""
     name = config["integrator"]["name"]
     ignored = set() if INTEGRATORS[name].rank_adaptive else {"tau"}
     if not factorises(name):
         ignored |= {"rank", "init", "gain"}
+    ignored |= {"timing"} if config["task"] == "train" else {"tau", "weights"}  # what is timed keeps its ranks
     return ignored | (set() if config["init"] == "orthonormal" else {"gain"})
 
 

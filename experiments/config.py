@@ -10,7 +10,11 @@ from omegaconf import MISSING
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 # What cannot change a run's result, and so is no part of the run's identity.
-INCIDENTAL = frozenset({"results_dir", "rerun", "logger", "device", "threads", "title", "blocks", "table", "figures"})
+INCIDENTAL = frozenset(
+    {"results_dir", "rerun", "logger", "device", "threads"}
+    | {"protocol", "budget", "title", "blocks", "table", "figures"}
+)
+MACHINE = frozenset({"device", "threads"})  # incidental to a training, not to a measurement of time
 
 
 @dataclass
@@ -66,6 +70,24 @@ class TrainerConfig:
 
 
 @dataclass
+class TimingConfig:
+    """What the tasks that measure time measure; conf/config.yaml says what each key does."""
+
+    repeats: int = MISSING
+    warmup: int = MISSING
+    reference_every: int = MISSING
+    images: int = MISSING
+
+
+@dataclass
+class BudgetConfig:
+    """Values, by dotted key, that a sweep takes as if its command line gave them."""
+
+    name: str = MISSING
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class LoggerConfig:
     """Arguments of `experiments.loggers.make_logger`; `group` is set by a sweep."""
 
@@ -79,13 +101,15 @@ class LoggerConfig:
 
 @dataclass
 class Config:
-    """One run; the last four keys belong to presets (see `presets`)."""
+    """One run; protocol and budget belong to sweeps and the last four keys to presets (see `presets`)."""
 
     integrator: IntegratorConfig = field(default_factory=IntegratorConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    task: str = MISSING
+    timing: TimingConfig = field(default_factory=TimingConfig)
     tau: float | None = MISSING
     rank: int = MISSING
     init: str = MISSING
@@ -96,8 +120,10 @@ class Config:
     threads: int | None = MISSING
     results_dir: str = MISSING
     rerun: str = MISSING
+    protocol: str | None = MISSING
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     title: str = ""
-    blocks: list[dict[str, Any]] = field(default_factory=list)
+    blocks: Any = None  # a list of mappings, or one such list per protocol
     table: dict[str, Any] = field(default_factory=dict)
     figures: list[str] = field(default_factory=list)
 

@@ -1,35 +1,44 @@
 """Sweeps as blocks: each block is a Cartesian product of values, and the blocks run in order.
 
-A preset (conf/experiment/NAME.yaml) gives `blocks`, a list of mappings from config keys to a value or a list of values.
-The command line's values take the place of a block's for the same key; without a preset they are the only block. Seeds
-are innermost. A value may be taken from the records of earlier blocks (see `references`):
+A preset (conf/experiment/NAME.yaml) gives `blocks`, a list of mappings from config keys to a value or a list of values,
+or a mapping from protocols to such lists, of which `protocol` picks one. The command line's values take the place of a
+block's for the same key, the budget's that of both where the command line says nothing; without a preset they are the
+only block. Seeds are innermost. A value may be taken from the records of earlier blocks (see `references`):
 
-    rank: {from: {integrator: abc_psi, tau: 0.1}, take: mean_rank}
+    rank: {from: {integrator: abc_psi, tau: same}, take: mean_rank}
     weights: {from: {integrator: dense, seed: same}, take: weights}
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.compose import Compose, hydra_compose_cell, remembering
 from experiments.config import CONF, ConfigError
+from experiments.explain import explain
+from experiments.importing import did_you_mean
 from experiments.records import Store, identity, key_of
-from experiments.references import Cell, Reference, Unresolved, literal
+from experiments.references import Cell, RecordOf, Reference, Unresolved, literal
 
-Compose = Callable[[list[str]], DictConfig]
 Draft = dict[str, str | Reference]  # one cell: the override of each key, or where its value comes from
 Axes = dict[str, list[str]]  # overrides by key, e.g. {"tau": ["tau=0.05", "tau=0.1"]}
+ONE_AT_A_TIME = ("experiment", "protocol", "budget")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset's cells so far: `unresolved` counts those whose values the records cannot give yet."""
+    """A preset's cells so far: `unresolved` counts those whose values the records cannot give yet.
+
+    `planned` are the cells as the blocks give them, `cells` those without repeats: runs of one fixed rank that comes
+    from several τ, say, are one run.
+    """
 
     name: str
     title: str
@@ -37,10 +46,23 @@ class Preset:
     table: dict[str, Any]
     figures: list[str]
     unresolved: int
+    protocol: str | None = None
+    budget: str = "full"
+    planned: Sequence[Cell] = ()
 
 
-def load(name: str, overrides: Sequence[str] = ()) -> Preset:
-    """The preset `name` with a command line's `overrides`; values taken from records are looked up in its results_dir.
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for: the config of what does not vary, and the drafts of each block in running order."""
+
+    cfg: DictConfig
+    blocks: list[list[Draft]]
+
+
+def load(name: str, overrides: Sequence[str] = (), store: Store | None = None) -> Preset:
+    """The preset `name` with a command line's `overrides`; values taken from records are looked up in `store`.
+
+    The default is the store in its results_dir.
 
     Raises:
         hydra.errors.HydraException, omegaconf.errors.OmegaConfBaseException: no such preset, or one that does not
@@ -48,20 +70,38 @@ def load(name: str, overrides: Sequence[str] = ()) -> Preset:
     """
     given = axes([f"experiment={name}", *overrides])
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        cfg = compose_fixed(hydra_compose_cell, given)
-        cells: list[Cell] = []
-        unresolved = 0
-        for drafts in drafts_of(cfg, given):
-            resolved, waiting = settle(drafts, cells, Store(cfg.results_dir), hydra_compose_cell)
+        compose = remembering(hydra_compose_cell)
+        asked = plan(compose, given)
+        cfg, cells, unresolved = asked.cfg, list[Cell](), 0
+        for drafts in asked.blocks:
+            resolved, waiting = settle(drafts, unique(cells), store or Store(cfg.results_dir), compose)
             cells += resolved
             unresolved += len(waiting)
     table: dict[str, Any] = OmegaConf.to_container(cfg.table)  # type: ignore[assignment]
-    return Preset(name, cfg.title, unique(cells), table, list(cfg.figures), unresolved)
+    figures = list(cfg.figures)
+    return Preset(name, cfg.title, unique(cells), table, figures, unresolved, cfg.protocol, cfg.budget.name, cells)
 
 
-def hydra_compose_cell(overrides: list[str]) -> DictConfig:
-    """Compose one cell outside a run of Hydra."""
-    return hydra_compose("config", overrides)
+def plan(compose: Compose, given: Axes) -> Plan:
+    """The blocks that the overrides `given` ask for, the budget's values standing in their drafts.
+
+    Raises:
+        ConfigError: two presets, protocols or budgets; a protocol that the preset does not have; a budget with a key
+            that there is not.
+    """
+    for key in ONE_AT_A_TIME:
+        if len(given.get(key, [])) > 1:
+            raise ConfigError(f"{', '.join(given[key])}: give one {key.replace('experiment', 'preset')} at a time")
+    fixed = [values[0] for values in given.values() if len(values) == 1]
+    cfg = compose(fixed)
+    chosen: dict[str, Any] = OmegaConf.to_container(cfg.budget.overrides)  # type: ignore[assignment]
+    budget = {key: [f"{key}={literal(value)}"] for key, value in chosen.items()}
+    try:
+        compose([*fixed, *(values[0] for values in budget.values())])
+    except HydraException as error:
+        raise ConfigError(f"budget={cfg.budget.name}: {explain(error)}") from error
+    values = {key: overrides for key, overrides in given.items() if key != "budget"}
+    return Plan(cfg, [_drafts(block, budget | values) for block in blocks_of(cfg)])
 
 
 def axes(arguments: Sequence[str], parser: OverridesParser | None = None) -> Axes:
@@ -83,17 +123,23 @@ def axes(arguments: Sequence[str], parser: OverridesParser | None = None) -> Axe
     return found
 
 
-def compose_fixed(compose: Compose, given: Axes) -> DictConfig:
-    """The config of the overrides that do not vary: where a preset's blocks are found."""
-    if len(given.get("experiment", [])) > 1:
-        raise ConfigError(f"{', '.join(given['experiment'])}: give one preset at a time")
-    return compose([values[0] for values in given.values() if len(values) == 1])
+def blocks_of(cfg: DictConfig) -> list[dict[str, Any]]:
+    """The blocks of the protocol that `cfg` picks; without a preset, one empty block.
 
-
-def drafts_of(cfg: DictConfig, given: Axes) -> list[list[Draft]]:
-    """The drafts of each block of `cfg`, in running order."""
-    blocks: list[dict[str, Any]] = OmegaConf.to_container(cfg.blocks) or [{}]  # type: ignore[assignment]
-    return [_drafts(block, given) for block in blocks]
+    Raises:
+        ConfigError: the preset does not have the protocol, or blocks of another form.
+    """
+    blocks: Any = OmegaConf.to_container(cfg)["blocks"] or []  # type: ignore[index,call-overload]
+    if isinstance(blocks, dict):
+        if cfg.protocol not in blocks:
+            hint = did_you_mean(cfg.protocol, list(blocks)) if cfg.protocol else ""
+            raise ConfigError(f"protocol={literal(cfg.protocol)}: {hint}choose one of {', '.join(blocks)}")
+        blocks = blocks[cfg.protocol]
+    elif cfg.protocol is not None:
+        raise ConfigError(f"protocol={cfg.protocol}: there are no protocols to choose from here; leave it out")
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise ConfigError(f"blocks={blocks}: give a list of mappings from keys to values, or one such list by protocol")
+    return blocks or [{}]
 
 
 def _drafts(block: Mapping[str, Any], given: Axes) -> list[Draft]:
@@ -110,10 +156,10 @@ def settle(
     drafts: Sequence[Draft], earlier: Sequence[Cell], store: Store, compose: Compose
 ) -> tuple[list[Cell], list[str]]:
     """A block's cells, and the reasons why others cannot be: what they take from records is missing or impossible."""
-    cells, reasons = [], []
+    cells, reasons, record_of = [], [], cache(store.get)
     for draft in drafts:
         try:
-            cells.append(_cell(draft, earlier, store, compose))
+            cells.append(_cell(draft, earlier, record_of, compose))
         except (Unresolved, ConfigError) as reason:
             reasons.append(str(reason))
     return cells, reasons
@@ -140,13 +186,15 @@ def unique(cells: Sequence[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def _cell(draft: Draft, earlier: Sequence[Cell], store: Store, compose: Compose) -> Cell:
+def _cell(draft: Draft, earlier: Sequence[Cell], record_of: RecordOf, compose: Compose) -> Cell:
     overrides = [value for value in draft.values() if isinstance(value, str)]
     cell = _named(overrides, compose)
-    taken = [value.resolve(cell, earlier, store) for value in draft.values() if isinstance(value, Reference)]
+    taken = [value.resolve(cell, earlier, record_of) for value in draft.values() if isinstance(value, Reference)]
     return _named([*overrides, *taken], compose) if taken else cell
 
 
 def _named(overrides: list[str], compose: Compose) -> Cell:
-    config = identity(compose(overrides))
-    return Cell(key_of(config), config, tuple(overrides))
+    cfg = compose(overrides)
+    config = identity(cfg)
+    ignored = {key: cfg[key] for key in config if config[key] is None and not OmegaConf.is_config(cfg[key])}
+    return Cell(key_of(config), config, tuple(overrides), ignored)

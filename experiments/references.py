@@ -1,16 +1,15 @@
 """Values that a block of a preset takes from the records of earlier blocks."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from experiments.config import ConfigError
-from experiments.records import Store, name_of
+from experiments.records import name_of
 
+RecordOf = Callable[[str], dict[str, Any] | None]  # the record of a run's key
 TAKES = {"rank": "mean_rank", "weights": "weights"}
 
 
@@ -20,11 +19,15 @@ class Unresolved(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep: its identity, and the overrides that compose it."""
+    """One run of a sweep: its identity, and the overrides that compose it.
+
+    `ignored` are the values that were given for keys without a meaning for the run: they are null in `config`.
+    """
 
     key: str
     config: dict[str, Any]
     overrides: tuple[str, ...]
+    ignored: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -33,13 +36,21 @@ class Cell:
 
     def value(self, key: str) -> Any:
         """The value of a dotted config key; the name of a config group."""
-        value = OmegaConf.select(OmegaConf.create(self.config), key)
-        return value.name if OmegaConf.is_dict(value) else value
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value["name"] if isinstance(value, dict) and "name" in value else value
+
+    def given(self, key: str) -> Any:
+        """As `value`, but what was given for a key that is ignored."""
+        return self.ignored.get(key, self.value(key))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The value of `key`, taken from the earlier cells whose config has the values in `where` ("same": this cell's).
+    """The value of `key`, taken from the earlier cells whose config has the values in `where`.
+
+    "same" is the value given for this cell, be it ignored there: {tau: same} for the rank of an integrator without τ.
 
     mean_rank: the mean rank over the layers and the matching finished runs, rounded.
     weights: the key of the one matching run.
@@ -56,6 +67,11 @@ class Reference:
             raise ConfigError(f"blocks: cannot take {key} from {entry}: write {forms}")
         return cls(key, entry["from"])
 
+    @property
+    def same(self) -> set[str]:
+        """The keys whose value for the cell itself chooses the runs."""
+        return {key for key, value in self.where.items() if value == "same"}
+
     def check(self, cell: Cell, earlier: Sequence[Cell]) -> None:
         """Raise ConfigError unless an earlier cell matches, and only one where one is needed."""
         matching = {match.key for match in self._matching(cell, earlier)}
@@ -65,9 +81,9 @@ class Reference:
                 f"{len(matching) or 'no'} cells of earlier blocks match: change the condition, or give {self.key}=…"
             )
 
-    def resolve(self, cell: Cell, earlier: Sequence[Cell], store: Store) -> str:
+    def resolve(self, cell: Cell, earlier: Sequence[Cell], record_of: RecordOf) -> str:
         """The override, e.g. "rank=17". Raises Unresolved if no matching run is finished."""
-        records = [store.get(match.key) for match in self._matching(cell, earlier)]
+        records = [record_of(match.key) for match in self._matching(cell, earlier)]
         done = [record for record in records if record is not None and record["status"] == "done"]
         if not done:
             conditions = _worded(self._conditions(cell))
@@ -81,7 +97,7 @@ class Reference:
         return [other for other in earlier if all(other.value(key) == conditions[key] for key in conditions)]
 
     def _conditions(self, cell: Cell) -> dict[str, Any]:
-        return {key: cell.value(key) if value == "same" else value for key, value in self.where.items()}
+        return {key: cell.given(key) if value == "same" else value for key, value in self.where.items()}
 
 
 def _worded(conditions: dict[str, Any]) -> str:

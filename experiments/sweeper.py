@@ -1,6 +1,7 @@
 """The sweeper: blocks of Cartesian products, cells that are recorded skipped, a summary in the end."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -10,9 +11,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from experiments import presets
-from experiments.presets import Axes, Compose, Draft
+from experiments.compose import Compose, remembering
+from experiments.presets import Axes, Draft
 from experiments.records import Store, needs_training
-from experiments.references import Cell, literal
+from experiments.references import Cell, Reference, literal
 from experiments.signals import passed_on
 from experiments.summary import already, note_of, print_summary, unused
 from experiments.validate import validate
@@ -52,9 +54,9 @@ class BlockSweeper(Sweeper):
         """Raises ConfigError before anything is trained; SystemExit(1) in the end if a run failed."""
         parser = OverridesParser.create(self.hydra_context.config_loader)
         given = presets.axes([*self.params, *arguments], parser)
-        cfg = presets.compose_fixed(self._compose, given)
         given.setdefault("logger.group", [f"logger.group={literal(group_of(given))}"])
-        blocks = presets.drafts_of(cfg, given)
+        plan = presets.plan(self._compose, given)
+        cfg, blocks = plan.cfg, plan.blocks
         check(blocks, self._validated)
         store, cells, trained, reasons = Store(cfg.results_dir), list[Cell](), set[str](), list[str]()
         for drafts in blocks:
@@ -67,7 +69,11 @@ class BlockSweeper(Sweeper):
             reasons += unsettled
         report(cells, reasons, trained, store)
 
-    def _compose(self, overrides: list[str]) -> DictConfig:
+    @cached_property
+    def _compose(self) -> Compose:
+        return remembering(self._hydra_compose)
+
+    def _hydra_compose(self, overrides: list[str]) -> DictConfig:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             del cfg["hydra"]
@@ -117,7 +123,8 @@ def check(blocks: Sequence[Sequence[Draft]], compose: Compose) -> None:
         block = []
         for draft in drafts:
             cell = presets.provisional(draft, earlier, compose)
-            notes |= dict.fromkeys(unused(cell.config, draft))
+            meant = {key for value in draft.values() if isinstance(value, Reference) for key in value.same}
+            notes |= dict.fromkeys(unused(cell.config, draft.keys() - meant))
             block.append(cell)
         earlier += block
     for note in notes:

@@ -24,6 +24,7 @@ CHOICES = {
     "init": (*INITS, "svd"),
     "device": ("cpu", "cuda", "auto"),
     "rerun": tuple(RERUN),
+    "task": ("train", "time_training", "time_prediction"),
     "trainer.schedule": ("constant", "cosine", "exponential"),
     "trainer.select": tuple(SELECTED_BY),
 }
@@ -35,14 +36,19 @@ def validate(cfg: DictConfig) -> None:
     OmegaConf's own errors are raised for a key that the schema does not know and a value of the wrong type.
     """
     OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(cfg))
-    for rules in (_complete, _names, _values, _integrator, _start, _targets):
+    for rules in (_complete, _sweeps, _names, _values, _integrator, _start, _targets):
         for holds, sentence in rules(cfg):
             if not holds:
                 raise ConfigError(sentence)
     _check_results_dir(Path(cfg.results_dir))
     config = identity(cfg)
     _check_finite(config)
-    cycle = _rehearse(json.dumps(config | {"seed": 0, "weights": None}, sort_keys=True))
+    factorised = config["rank"] is not None
+    cycle, limit = _rehearse(json.dumps(config | {"seed": 0, "weights": None, "rank": 1 if factorised else None}))
+    if factorised and config["rank"] > limit:
+        raise ConfigError(
+            f"rank={config['rank']}: no layer of model={config['model']['name']} has a rank above {limit}"
+        )
     _check_weights(config, Store(cfg.results_dir))
     _check_data(config, cycle)
     _check_fit(json.dumps({"model": config["model"], "data": config["data"], "seed": 0}, sort_keys=True))
@@ -65,8 +71,22 @@ def _names(cfg: DictConfig) -> Iterator[Rule]:
     yield cfg.device != "cuda" or torch.cuda.is_available(), "device=cuda: torch finds no GPU; use device=auto"
 
 
+def _sweeps(cfg: DictConfig) -> Iterator[Rule]:
+    yield (
+        not cfg.budget.overrides,
+        f"budget={cfg.budget.name} is for sweeps, and this is one run: add -m, or give its values one by one",
+    )
+    yield (
+        cfg.protocol is None or OmegaConf.is_dict(cfg.blocks),
+        f"protocol={cfg.protocol} is for presets that have protocols: add experiment=…, or leave it out",
+    )
+
+
 def _values(cfg: DictConfig) -> Iterator[Rule]:
     t = cfg.trainer
+    for key in ("repeats", "reference_every", "images"):
+        yield cfg.timing[key] >= 1, f"timing.{key}={cfg.timing[key]}: give at least 1"
+    yield cfg.timing.warmup >= 0, f"timing.warmup={cfg.timing.warmup}: give at least 0"
     yield 0 <= cfg.seed < 2**63, f"seed={cfg.seed} must lie in 0 … 2⁶³ − 1"
     yield cfg.threads is None or cfg.threads >= 1, f"threads={cfg.threads}: give at least 1, or null"
     for key in ("epochs", "batch_size", "eval_batch_size"):
@@ -128,10 +148,10 @@ def _choice(key: str, value: Any, choices: Iterable[str]) -> Rule:
 
 
 @lru_cache(maxsize=256)
-def _rehearse(config: str) -> int:
-    """Build model and integrator once: the library's own rules. A start from an SVD has the same shapes as any.
+def _rehearse(config: str) -> tuple[int, float]:
+    """Build model and integrator once: the library's own rules, which no rank or kind of start breaks.
 
-    Returns the steps from one truncation to the next.
+    Returns the steps from one truncation to the next, and the highest rank that a low-rank layer can have.
     """
     run = json.loads(config)
     if run["init"] == "svd":
@@ -142,9 +162,7 @@ def _rehearse(config: str) -> int:
     except ValueError as error:
         raise ConfigError(f"integrator={run['integrator']['name']} on model={run['model']['name']}: {error}") from error
     limit = max((min(layer.matrix_shape) for layer in dlrt.low_rank_layers(net).values()), default=math.inf)
-    if run["rank"] is not None and run["rank"] > limit:
-        raise ConfigError(f"rank={run['rank']}: no layer of model={run['model']['name']} has a rank above {limit}")
-    return integrator.cycle
+    return integrator.cycle, limit
 
 
 @lru_cache(maxsize=64)

@@ -9,12 +9,12 @@ from unittest import mock
 
 import torch
 from hydra import initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from experiments import run
+from experiments.compose import hydra_compose_cell
 from experiments.config import CONF
-from experiments.presets import hydra_compose_cell
 
 TOY = (
     "model=import",
@@ -77,6 +77,12 @@ def command(*arguments: str) -> int | str:
         except SystemExit as end:
             return 0 if end.code is None else end.code
     return 0
+
+
+def protocols(preset: str) -> list[str]:
+    """The protocols that a preset of conf/ offers; "null" alone if it has none."""
+    blocks = compose(f"experiment={preset}").blocks
+    return list(blocks) if OmegaConf.is_dict(blocks) else ["null"]
 
 
 def records_in(results_dir: Path) -> list[dict[str, Any]]:

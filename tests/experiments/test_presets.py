@@ -7,25 +7,32 @@ import pytest
 import torch
 from fake_records import record
 from omegaconf import DictConfig, OmegaConf
-from toy_runs import compose, composing
+from toy_runs import TOY, command, compose, composing, protocols, records_in
 
 from experiments import build, presets, sweeper
+from experiments.compose import hydra_compose_cell, remembering
 from experiments.config import CONF, ConfigError
 from experiments.data import Split, Splits
-from experiments.presets import axes, drafts_of, hydra_compose_cell, settle, unique
-from experiments.records import Store
+from experiments.presets import Draft, axes, plan, settle, unique
+from experiments.records import Store, identity
 from experiments.references import Cell
 from experiments.validate import validate
 
 PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+VARIANTS = [(name, protocol) for name in PRESETS for protocol in protocols(name)]
 
 
-def overrides_of(blocks: list[dict[str, Any]], *command_line: str) -> list[list[list[str]]]:
+def drafts_of(blocks: Any, *command_line: str, protocol: str | None = None, **budget: Any) -> list[list[Draft]]:
+    """The drafts of each block of a preset with these blocks, protocol and budget."""
+    cfg = {"blocks": blocks, "protocol": protocol, "budget": {"name": "mine", "overrides": budget}}
+    return plan(lambda overrides: OmegaConf.create(cfg), axes(command_line)).blocks
+
+
+def overrides_of(blocks: Any, *command_line: str, **options: Any) -> list[list[list[str]]]:
     """The overrides of each cell of each block; references are left out."""
-    cfg = OmegaConf.create({"blocks": blocks})
     return [
         [[value for value in draft.values() if isinstance(value, str)] for draft in drafts]
-        for drafts in drafts_of(cfg, axes(command_line))
+        for drafts in drafts_of(blocks, *command_line, **options)
     ]
 
 
@@ -46,6 +53,43 @@ def test_the_command_line_takes_the_place_of_a_blocks_values() -> None:
 
 def test_without_blocks_the_command_line_is_the_only_one() -> None:
     assert overrides_of([], "tau=0.1,0.2", "seed=3") == [[["tau=0.1", "seed=3"], ["tau=0.2", "seed=3"]]]
+
+
+PROTOCOLS = {"tuned": [{"tau": [0.1, 0.2]}], "paper": [{"integrator": "dense"}, {"tau": 0.3}]}
+
+
+def test_a_protocol_picks_its_blocks() -> None:
+    assert overrides_of(PROTOCOLS, protocol="tuned") == [[["tau=0.1"], ["tau=0.2"]]]
+    assert overrides_of(PROTOCOLS, protocol="paper") == [[["integrator=dense"]], [["tau=0.3"]]]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "protocol", "message"),
+    [
+        (PROTOCOLS, "papers", r"protocol=papers: did you mean 'paper'\? choose one of tuned, paper"),
+        (PROTOCOLS, None, "protocol=null: choose one of tuned, paper"),
+        ([{"tau": 0.1}], "paper", "protocol=paper: there are no protocols to choose from"),
+        (None, "paper", "protocol=paper: there are no protocols to choose from"),
+        ([1], None, "give a list of mappings"),
+        ({"paper": {"tau": 0.1}}, "paper", "give a list of mappings"),
+        (7, None, "give a list of mappings"),
+    ],
+)
+def test_a_protocol_that_is_not_there_is_refused(blocks: Any, protocol: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        overrides_of(blocks, protocol=protocol)
+
+
+@pytest.mark.parametrize("key", ["experiment", "protocol", "budget"])
+def test_two_of_what_describes_a_whole_sweep_are_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}=a, {key}=b: give one (preset|{key}) at a time"):
+        overrides_of([], f"{key}=a,b")
+
+
+def test_the_budget_takes_the_place_of_a_blocks_values_and_the_command_line_of_the_budgets() -> None:
+    budget: dict[str, Any] = {"seed": 0, "trainer.epochs": 2, "model.skip": ["a", "b"], "tau": 0.3}
+    (block,) = overrides_of([{"tau": [0.1, 0.2], "seed": [4, 5]}], "budget=mine", "trainer.epochs=7,8", **budget)
+    assert block == [["tau=0.3", f"trainer.epochs={epochs}", "model.skip=[a,b]", "seed=0"] for epochs in (7, 8)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +123,7 @@ def run_blocks(store: Store, ranks: dict[str, int], count: int) -> tuple[list[Ce
     cells: list[Cell] = []
     reasons: list[str] = []
     with composing():
-        for drafts in drafts_of(OmegaConf.create({"blocks": REFERENCES}), {})[:count]:
+        for drafts in drafts_of(REFERENCES)[:count]:
             found, waiting = settle(drafts, cells, store, hydra_compose_cell)
             for cell in found:
                 rank = ranks.get(f"{cell.config['tau']}-{cell.config['seed']}", 5)
@@ -104,7 +148,7 @@ def test_weights_are_those_of_the_cell_with_the_same_seed(tmp_path: Path) -> Non
 
 def test_a_cell_whose_records_are_not_finished_waits(tmp_path: Path) -> None:
     with composing():
-        first, second, _ = drafts_of(OmegaConf.create({"blocks": REFERENCES}), {})
+        first, second, _ = drafts_of(REFERENCES)
         cells, _ = settle(first, [], Store(tmp_path), hydra_compose_cell)
         Store(tmp_path).write(record("any", status="diverged") | {"key": cells[0].key, "config": cells[0].config})
         found, reasons = settle(second, cells, Store(tmp_path), hydra_compose_cell)
@@ -123,9 +167,8 @@ def test_a_cell_whose_records_are_not_finished_waits(tmp_path: Path) -> None:
     ],
 )
 def test_a_reference_that_cannot_be_served_is_refused_before_anything_runs(block: dict[str, Any], message: str) -> None:
-    cfg = OmegaConf.create({"blocks": [REFERENCES[0], block]})
     with composing(), pytest.raises(ConfigError, match=message):
-        sweeper.check(drafts_of(cfg, {}), hydra_compose_cell)
+        sweeper.check(drafts_of([REFERENCES[0], block]), hydra_compose_cell)
 
 
 def test_an_impossible_value_from_records_leaves_the_cell_out(tmp_path: Path) -> None:
@@ -136,7 +179,7 @@ def test_an_impossible_value_from_records_leaves_the_cell_out(tmp_path: Path) ->
         return cfg
 
     with composing():
-        first, second, _ = drafts_of(OmegaConf.create({"blocks": REFERENCES}), {})
+        first, second, _ = drafts_of(REFERENCES)
         cells, _ = settle(first, [], Store(tmp_path), hydra_compose_cell)
         for cell in cells:
             Store(tmp_path).write(record("any", rank=20) | {"key": cell.key, "config": cell.config})
@@ -146,6 +189,22 @@ def test_an_impossible_value_from_records_leaves_the_cell_out(tmp_path: Path) ->
 def test_the_first_of_equal_cells_stays_in_its_place() -> None:
     cells = [Cell(key, {}, (name,)) for key, name in [("a", "1"), ("b", "2"), ("a", "3"), ("c", "4")]]
     assert [cell.overrides for cell in unique(cells)] == [("1",), ("2",), ("4",)]
+
+
+def test_same_is_the_value_given_even_where_the_run_ignores_it(tmp_path: Path) -> None:
+    rank = {"from": {"integrator": "abc_psi", "tau": "same", "trainer.lr": "same"}, "take": "mean_rank"}
+    adaptive = {"integrator": "abc_psi", "tau": [0.1, 0.2], "trainer.lr": [0.01, 0.001], "seed": [0, 1]}
+    fixed = {"integrator": ["psi", "bc_psi"], "tau": [0.1, 0.2], "trainer.lr": [0.01, 0.001], "rank": rank}
+    with composing():
+        first, second = drafts_of([adaptive, fixed])
+        cells, _ = settle(first, [], Store(tmp_path), hydra_compose_cell)
+        for cell in cells:
+            rank_of_run = round(100 * cell.config["tau"] + 1e4 * cell.config["trainer"]["lr"]) + cell.config["seed"] * 2
+            Store(tmp_path).write(record("any", rank=rank_of_run) | {"key": cell.key, "config": cell.config})
+        found, reasons = settle(second, cells, Store(tmp_path), hydra_compose_cell)
+    assert reasons == [] and {cell.config["tau"] for cell in found} == {None}
+    assert [cell.config["rank"] for cell in found] == [111, 21, 121, 31] * 2
+    assert [cell.given("tau") for cell in found] == [0.1, 0.1, 0.2, 0.2] * 2
 
 
 MINE = """# @package _global_
@@ -160,9 +219,7 @@ figures: [rank_evolution]
 
 
 def test_load_gives_the_cells_of_a_preset_and_counts_those_that_wait(tmp_path: Path) -> None:
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text(MINE)
-    given = [f"hydra.searchpath=[file://{tmp_path}]", f"results_dir={tmp_path}", "trainer.batch_size=7"]
+    given = [write_preset(tmp_path, MINE), f"results_dir={tmp_path}", "trainer.batch_size=7"]
     preset = presets.load("mine", given)
     assert (preset.name, preset.title, preset.unresolved) == ("mine", "Mine", 2)
     assert (preset.table, preset.figures) == ({"match": "tau"}, ["rank_evolution"])
@@ -176,6 +233,54 @@ def test_load_gives_the_cells_of_a_preset_and_counts_those_that_wait(tmp_path: P
     assert [cell.config["rank"] for cell in again.cells[4:]] == [33, 33]
 
 
+def write_preset(folder: Path, text: str, group: str = "experiment") -> str:
+    """Write the option `mine` of a group into `folder`; returns the override that makes Hydra look there."""
+    (folder / group).mkdir()
+    (folder / group / "mine.yaml").write_text(text)
+    return f"hydra.searchpath=[file://{folder}]"
+
+
+BOTH = """# @package _global_
+title: Both
+protocol: tuned
+blocks:
+  tuned: [{integrator: [abc_psi, bug], tau: [0.1, 0.2], rank: 3, seed: [0, 1]}]
+  paper: [{integrator: dense, trainer.lr: [0.1, 0.2], seed: [0, 1]}]
+"""
+
+
+@pytest.mark.parametrize(
+    "given", [[], ["protocol=paper"], ["protocol=paper", "budget=mine"], ["budget=mine", "seed=5"]]
+)
+def test_the_sweep_runs_the_cells_that_load_gives(given: list[str], tmp_path: Path) -> None:
+    searchpath = write_preset(tmp_path, BOTH)
+    write_preset(tmp_path, "name: mine\noverrides: {seed: 3, trainer.gamma: 0.5}\n", "budget")
+    line = [searchpath, *TOY[:-3], f"results_dir={tmp_path}/runs", *given]
+    assert command("-m", "experiment=mine", *line) == 0
+    preset = presets.load("mine", line)
+    assert {record["key"] for record in records_in(tmp_path / "runs")} == {cell.key for cell in preset.cells}
+    assert preset.protocol == ("paper" if "protocol=paper" in given else "tuned")
+    assert preset.budget == ("mine" if "budget=mine" in given else "full")
+    seeds = {5} if "seed=5" in given else {3} if "budget=mine" in given else {0, 1}
+    assert {cell.config["seed"] for cell in preset.cells} == seeds
+    assert {cell.config["trainer"]["gamma"] for cell in preset.cells} == {0.5 if "budget=mine" in given else 0.96}
+    assert len(preset.planned) == (2 if preset.protocol == "paper" else 4) * len(seeds)
+    assert len(preset.cells) == (2 if preset.protocol == "paper" else 3) * len(seeds)  # bug has no tau
+
+
+def test_protocol_and_budget_are_no_part_of_a_runs_identity() -> None:
+    plain, named = compose(), compose("budget=smoke", "protocol=paper")
+    assert identity(plain) == identity(named) and named.budget.name == "smoke"
+
+
+def test_a_budget_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    searchpath = write_preset(tmp_path, "name: mine\noverrides: {trainer.epoch: 1}\n", "budget")
+    with pytest.raises(
+        ConfigError, match=r"^budget=mine: unknown key 'trainer.epoch': did you mean 'trainer.epochs'\?"
+    ):
+        presets.load("demo", [searchpath, "budget=mine"])
+
+
 def full_size_mnist(target: str, kwargs: str) -> Splits:
     """Splits of MNIST's sizes that take no memory."""
     image, label = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)
@@ -183,22 +288,31 @@ def full_size_mnist(target: str, kwargs: str) -> Splits:
     return Splits(train, None if "60k" in kwargs else val, test)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("budget", ["full", "smoke"])
+@pytest.mark.parametrize(("name", "protocol"), VARIANTS)
 def test_every_preset_composes_validates_and_instantiates(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, protocol: str, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "_load", full_size_mnist)
-    given = axes([f"experiment={name}", f"results_dir={tmp_path}"])
-    cfg = compose(f"experiment={name}")
-
-    def validated(overrides: list[str]) -> DictConfig:
-        cell = hydra_compose_cell(overrides)
-        validate(cell)  # builds model and integrator
-        return cell
+    given = axes([f"experiment={name}", f"protocol={protocol}", f"budget={budget}", f"results_dir={tmp_path}"])
 
     with composing():
-        sweeper.check(drafts_of(cfg, given), validated)
-    text = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
+        compose_quickly = remembering(hydra_compose_cell)
+
+        def validated(overrides: list[str]) -> DictConfig:
+            cell = compose_quickly(overrides)
+            validate(cell)  # builds model and integrator
+            return cell
+
+        asked = plan(compose_quickly, given)
+        sweeper.check(asked.blocks, validated)
+    seeds = {draft.get("seed", "seed=0") for block in asked.blocks for draft in block}
+    assert seeds == {"seed=0"} or (budget == "full" and "seed=0" in seeds)
+    assert asked.cfg.title
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_says_how_it_is_run_and_what_it_is_compared_with(name: str) -> None:
+    cfg, text = compose(f"experiment={name}"), (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert text[:2] == ["# @package _global_", f"# python -m experiments.run -m experiment={name}"]
-    assert cfg.title and cfg.blocks
     assert all((CONF.parent / "experiments/paper" / f"{stem}.csv").is_file() for stem in cfg.table.get("paper", []))
