@@ -14,9 +14,10 @@ from experiments.config import ConfigError
 from experiments.figures.accuracy_compression import accuracy_compression
 from experiments.figures.plotting import save
 from experiments.figures.rank_evolution import rank_evolution
+from experiments.figures.time_rank import time_rank
 from experiments.importing import did_you_mean
 
-FIGURES = {"accuracy_compression": accuracy_compression, "rank_evolution": rank_evolution}
+FIGURES = {"accuracy_compression": accuracy_compression, "rank_evolution": rank_evolution, "time_rank": time_rank}
 
 
 def make(collection: Collection, folder: Path) -> None:

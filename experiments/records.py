@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from experiments.build import ignored_keys
-from experiments.config import INCIDENTAL, ConfigError
+from experiments.config import INCIDENTAL, MACHINE, ConfigError
 
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed", "preempted")
@@ -31,7 +31,8 @@ RERUN = {  # cfg.rerun: the states in which a recorded run is trained again
 def identity(cfg: DictConfig) -> dict[str, Any]:
     """The record's "config": all that can change the run's result; null is what its integrator ignores."""
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    config = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    incidental = INCIDENTAL - (set() if config["task"] == "train" else MACHINE)
+    config = {key: value for key, value in config.items() if key not in incidental}
     return config | dict.fromkeys(ignored_keys(config), None)
 
 

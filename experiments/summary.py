@@ -32,10 +32,11 @@ def already(record: Record) -> str:
 
 def unused(config: dict[str, Any], given: Iterable[str]) -> list[str]:
     """A note for each of the `given` keys that has no meaning for the run `config`."""
-    name, init = config["integrator"]["name"], config["init"]
+    name, init, task = config["integrator"]["name"], config["init"], config["task"]
     notes = []
     for key in sorted(ignored_keys(config) & set(given)):
         user = f"init={init}" if key == "gain" and init is not None else f"integrator={name}"
+        user = f"task={task}" if key in ("tau", "weights") and task != "train" else user
         notes.append(f"note: {key} is ignored: {user} does not use it")
     return notes
 
@@ -48,6 +49,8 @@ def outcome(record: Record) -> str:
         where = "" if error["epoch"] is None else f" in epoch {error['epoch']}"
         return f"{took}{where}: {error['message']}"
     final = record["final"]
+    if "measured" in record["timing"]:
+        return f"{took}: {measurement(record['timing']['measured'])}"
     ranks = f", ranks {brief(final['ranks'])}" if final["ranks"] else ""
     return (
         f"{took}: test accuracy {_percent(final['test_accuracy'])} % at epoch {final['epoch']}, "
@@ -55,9 +58,17 @@ def outcome(record: Record) -> str:
     )
 
 
+def measurement(measured: dict[str, Any]) -> str:
+    """What a timing cell measured."""
+    ratio = f", {measured['ratio']:.3f} of dense" if "ratio" in measured else ""
+    return f"{1000 * measured['seconds_median']:.4g} ms (median of {measured['repeats']}){ratio}"
+
+
 def note_of(record: Record | None, trained: bool) -> str:
     """What the summary says about a run besides its figures."""
     words = [] if trained else ["recorded before"]
+    if record is not None and "measured" in record["timing"]:
+        words.append(measurement(record["timing"]["measured"]))
     if record is not None and record["error"] is not None:
         words += record["error"]["message"].splitlines()[:1]
     return ": ".join(words)

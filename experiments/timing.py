@@ -1,0 +1,105 @@
+"""Timing cells: training steps or predictions of a network, and of the dense one in turn (DLRT, 2022, Tables 3, 4)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from itertools import islice
+from statistics import fmean, median, stdev
+from typing import Any
+
+import torch
+
+from dlrt import Divergence
+from experiments import build
+from experiments.data import Splits
+from experiments.structure import final_structure
+from experiments.timing_tasks import TASKS, Batches, inputs_of
+
+
+class Stopwatch:
+    """A network and the seconds that each of its works took: a training step or a prediction, as the task says."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        self.device, self.free = device, _allocated(device)
+        self.net = build.model(config).to(device)
+        self.work = TASKS[config["task"]](self.net, config)
+        self.seconds: list[float] = []
+        self.loss = math.nan
+        self.peak_bytes: int | None = None
+
+    def time(self, batches: Batches) -> None:
+        """Do the work once; its seconds include all that it has left to the device."""
+        _synchronize(self.device)
+        start = time.perf_counter()
+        loss = self.work(batches)
+        _synchronize(self.device)
+        self.seconds.append(time.perf_counter() - start)
+        self.loss = loss.item()
+
+    def warm_up(self, inputs: Iterable[Batches]) -> None:
+        """Do the work on each of `inputs` without keeping the times; on a GPU, note its peak of memory."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        for batches in inputs:
+            self.time(batches)
+        self.seconds = []
+        if self.device.type == "cuda":
+            self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - self.free
+
+    def statistics(self) -> dict[str, Any]:
+        """Mean, sample deviation (None of a single time) and median of the seconds, their number, peak memory."""
+        return {
+            "seconds_mean": fmean(self.seconds),
+            "seconds_std": stdev(self.seconds) if len(self.seconds) > 1 else None,
+            "seconds_median": median(self.seconds),
+            "repeats": len(self.seconds),
+            "peak_bytes": self.peak_bytes,
+        }
+
+
+def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record's "final" of a timing cell, and what it measured, for the record's "timing".
+
+    Measured are `Stopwatch.statistics` of the net and, as `dense_…`, of the dense net of the same shape, timed in
+    the same process on every `reference_every`-th batch, and `ratio`, of the medians; without `dense_…` and `ratio`
+    if the net is dense itself. The peak of memory is that of the net alone: its weights and what its work needs.
+
+    Raises:
+        Divergence: a loss is not finite.
+    """
+    timing, inputs = config["timing"], inputs_of(config, data)
+    own = Stopwatch(config, device)
+    own.warm_up(islice(inputs, timing["warmup"]))
+    reference = None
+    if build.factorises(config["integrator"]["name"]):
+        reference = Stopwatch(dense(config), device)
+        reference.warm_up(islice(inputs, timing["warmup"]))
+    for i, batches in enumerate(islice(inputs, timing["repeats"])):
+        own.time(batches)
+        if reference is not None and i % timing["reference_every"] == 0:
+            reference.time(batches)
+    if not math.isfinite(own.loss):
+        raise Divergence(f"the loss is {own.loss}: lower the learning rate")
+    measured = own.statistics()
+    if reference is not None:
+        measured |= {f"dense_{key}": value for key, value in reference.statistics().items()}
+        measured["ratio"] = measured["seconds_median"] / measured["dense_seconds_median"]
+    images = sum(len(y) for _, y in batches)
+    unused = dict.fromkeys(("epoch", "selected_by", "val_accuracy", "test_accuracy"))
+    return unused | {"loss": own.loss, "images": images} | final_structure(own.net), measured
+
+
+def dense(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the dense reference: the same net, rule and rate, nothing factorised."""
+    return config | {"integrator": config["integrator"] | {"name": "dense"}}
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0

@@ -1,0 +1,75 @@
+"""What a timing cell times, and on which data: a training step on a batch, or the prediction of all images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments import build
+from experiments.data import Split, Splits
+
+Batches = list[tuple[Tensor, Tensor]]
+Work = Callable[[Batches], Tensor]  # returns the loss, the last batch's or the mean
+
+
+def _training(net: nn.Module, config: dict[str, Any]) -> Work:
+    """Whole steps, with the loss and the hits: forward, backward, all flows, truncation, updates."""
+    integrator = build.integrator(config, net.train())
+
+    def work(batches: Batches) -> Tensor:
+        for x, y in batches:
+            hits: list[Tensor] = []
+            loss = integrator.step(_closure(net, x, y, hits))
+        return loss
+
+    return work
+
+
+def _closure(net: nn.Module, x: Tensor, y: Tensor, hits: list[Tensor]) -> Callable[[], Tensor]:
+    def closure() -> Tensor:
+        logits = net(x)
+        hits.append((logits.argmax(1) == y).sum())
+        return F.cross_entropy(logits, y)
+
+    return closure
+
+
+def _prediction(net: nn.Module, config: dict[str, Any]) -> Work:
+    """The forward pass alone, with the mean loss and the hits."""
+    net.eval()
+
+    @torch.no_grad()
+    def work(batches: Batches) -> Tensor:
+        losses, hits = [], []
+        for x, y in batches:
+            logits = net(x)
+            losses.append(F.cross_entropy(logits, y, reduction="sum"))
+            hits.append((logits.argmax(1) == y).sum())
+        _ = torch.stack(hits).sum()
+        return torch.stack(losses).sum() / sum(len(y) for _, y in batches)
+
+    return work
+
+
+TASKS = {"time_training": _training, "time_prediction": _prediction}
+
+
+def inputs_of(config: dict[str, Any], data: Splits) -> Iterator[Batches]:
+    """What each work is done on, from the first `images` of the training data (null: all): one batch or all of it."""
+    count, trainer = config["timing"]["images"], config["trainer"]
+    part = Split(data.train.images[:count], data.train.labels[:count])
+    if config["task"] == "time_prediction":
+        return repeat(list(data.batches(part, trainer["eval_batch_size"])))
+    return _shuffled(data, part, min(trainer["batch_size"], len(part)), config["seed"])
+
+
+def _shuffled(data: Splits, part: Split, batch_size: int, seed: int) -> Iterator[Batches]:
+    order = torch.Generator().manual_seed(seed)
+    while True:
+        for batch in data.batches(part, batch_size, order, drop_last=True):
+            yield [batch]
