@@ -43,7 +43,11 @@ class LinearView:
 
 @dataclass(frozen=True)
 class ConvView:
-    """Rows are patches: x (b, C, H, W), δ (b, F, H', W'), a and p (b, r, H', W'); V is (CJK, r)."""
+    """Rows are patches: x (b, C, H, W), δ (b, F, H', W'), a and p (b, r, H', W'); V is (CJK, r).
+
+    With channels last in memory a row of δ, a or p is one piece: the products with U are then plain matrix products.
+    What comes out has the memory format of what goes in, as with torch's own convolutions.
+    """
 
     channels: int
     kernel: tuple[int, int]
@@ -57,10 +61,10 @@ class ConvView:
         return F.conv2d(x, self.weight(V.mT), None, self.stride, self.padding, self.dilation)
 
     def left(self, delta: Tensor, U: Tensor) -> Tensor:
-        return F.conv2d(delta, U.mT[:, :, None, None])
+        return self.expand(delta, U.mT)
 
     def inner(self, delta: Tensor, a: Tensor) -> Tensor:
-        return delta.transpose(0, 1).flatten(1) @ a.transpose(0, 1).flatten(1).mT
+        return _rows(delta).flatten(0, 2).mT @ _rows(a).flatten(0, 2)
 
     def adjoint(self, x: Tensor, p: Tensor) -> Tensor:
         shape = (p.shape[1], self.channels, *self.kernel)
@@ -68,10 +72,15 @@ class ConvView:
         return grad.flatten(1).mT
 
     def expand(self, p: Tensor, U: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.conv2d(p, U[:, :, None, None], bias)
+        z = F.linear(_rows(p), U, bias).movedim(-1, 1)
+        return z if p.stride(1) == 1 else z.contiguous()
 
     def weight(self, Y: Tensor) -> Tensor:
         return Y.reshape(-1, self.channels, *self.kernel)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.movedim(1, -1)
 
 
 View = LinearView | ConvView

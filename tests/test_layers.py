@@ -9,6 +9,8 @@ from torch import nn
 
 import dlrt
 from dlrt import LowRankConv2d, LowRankLinear
+from dlrt.tape import armed, recording
+from experiments.models import ChannelsLast
 
 CONVS = [
     {"kernel_size": 3},
@@ -128,3 +130,29 @@ def test_orthonormalize_keeps_the_weight():
     layer.orthonormalize()
     assert layer.orthogonality_drift() < 1e-6
     torch.testing.assert_close(layer.weight.detach(), before)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_keeps_the_memory_format_of_its_input(memory_format):
+    """As torch's do: a contiguous output can be flattened by view, one with channels last stays so."""
+    layer, x = LowRankConv2d(3, 8, 3, 4), torch.randn(2, 3, 6, 6).to(memory_format=memory_format)
+    plain = nn.Conv2d(3, 8, 3).to(memory_format=memory_format)
+    outputs = [layer(x)]
+    with recording({"layer": layer}) as tapes:
+        outputs.append(layer(x))
+        assert plain(x).is_contiguous(memory_format=memory_format)
+        assert all(z.is_contiguous(memory_format=memory_format) for z in outputs)
+        with armed(tapes):
+            outputs[1].square().sum().backward()
+    reference = x.double().contiguous()
+    weight = layer.weight.detach().double().requires_grad_()
+    z = torch.nn.functional.conv2d(reference, weight, layer.bias.double())
+    z.square().sum().backward()
+    torch.testing.assert_close(outputs[1].double(), z, atol=1e-5, rtol=0)
+    torch.testing.assert_close(tapes["layer"].dense().double(), weight.grad.flatten(1), atol=1e-3, rtol=0)
+
+
+def test_images_of_one_channel_can_be_laid_out_with_channels_last():
+    x = torch.randn(2, 1, 6, 6)
+    z = LowRankConv2d(1, 8, 3, 4)(ChannelsLast()(x))
+    assert z.is_contiguous(memory_format=torch.channels_last) and torch.equal(ChannelsLast()(x), x)
