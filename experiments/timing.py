@@ -26,7 +26,7 @@ class Stopwatch:
         self.net = build.model(config).to(device)
         self.work = TASKS[config["task"]](self.net, config)
         self.seconds: list[float] = []
-        self.loss = math.nan
+        self.loss, self.images = math.nan, 0
         self.peak_bytes: int | None = None
 
     def time(self, batches: Batches) -> None:
@@ -36,7 +36,7 @@ class Stopwatch:
         loss = self.work(batches)
         _synchronize(self.device)
         self.seconds.append(time.perf_counter() - start)
-        self.loss = loss.item()
+        self.loss, self.images = loss.item(), sum(len(y) for _, y in batches)
 
     def warm_up(self, inputs: Iterable[Batches]) -> None:
         """Do the work on each of `inputs` without keeping the times; on a GPU, note its peak of memory."""
@@ -63,8 +63,8 @@ def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple
     """The record's "final" of a timing cell, and what it measured, for the record's "timing".
 
     Measured are `Stopwatch.statistics` of the net and, as `dense_…`, of the dense net of the same shape, timed in
-    the same process on every `reference_every`-th batch, and `ratio`, of the medians; without `dense_…` and `ratio`
-    if the net is dense itself. The peak of memory is that of the net alone: its weights and what its work needs.
+    the same process at every `reference_every`-th repeat, and `ratio`, of the medians; without `dense_…` and `ratio`
+    if the net is dense itself. The peak of memory is that of one net: its weights and what its work needs.
 
     Raises:
         Divergence: a loss is not finite.
@@ -80,15 +80,22 @@ def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple
         own.time(batches)
         if reference is not None and i % timing["reference_every"] == 0:
             reference.time(batches)
+    return _final(own), _compared(own, reference)
+
+
+def _final(own: Stopwatch) -> dict[str, Any]:
     if not math.isfinite(own.loss):
-        raise Divergence(f"the loss is {own.loss}: lower the learning rate")
-    measured = own.statistics()
-    if reference is not None:
-        measured |= {f"dense_{key}": value for key, value in reference.statistics().items()}
-        measured["ratio"] = measured["seconds_median"] / measured["dense_seconds_median"]
-    images = sum(len(y) for _, y in batches)
+        raise Divergence(f"the loss is {own.loss}: the network's outputs are not finite")
     unused = dict.fromkeys(("epoch", "selected_by", "val_accuracy", "test_accuracy"))
-    return unused | {"loss": own.loss, "images": images} | final_structure(own.net), measured
+    return unused | {"loss": own.loss, "images": own.images} | final_structure(own.net)
+
+
+def _compared(own: Stopwatch, reference: Stopwatch | None) -> dict[str, Any]:
+    measured = own.statistics()
+    if reference is None:
+        return measured
+    ratio = median(own.seconds) / median(reference.seconds)
+    return measured | {f"dense_{key}": value for key, value in reference.statistics().items()} | {"ratio": ratio}
 
 
 def dense(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,11 +21,10 @@ _WORK = {"time_training": "one training step", "time_prediction": "a prediction"
 
 def time_rank(collection: Collection) -> Figure | None:
     """Draws a line per method, both axes logarithmic, dense as a level. Returns None without a timed low-rank net."""
-    timed = [record for record in collection.records if record["config"]["task"] in _WORK]
-    rows = beside(Collection(collection.preset, collection.overrides, timed, collection.source))
-    rows = rows[rows["rank"].notna()]
-    if rows.empty:
+    timed = [r for r in collection.records if r["config"]["task"] in _WORK and r["config"]["rank"] is not None]
+    if not any(record["status"] == "done" for record in timed):
         return None
+    rows = beside(replace(collection, records=timed))
     figure, grid = panels(1, 1, (6.4, 3.6))
     axes: Axes = grid[0, 0]
     axes.set(xscale="log", yscale="log", xlabel="rank of the hidden layers")
