@@ -9,7 +9,14 @@ import pandas as pd
 
 from experiments.words import setting
 
-HEADINGS = {"rank": "start rank", "model.skip": "dense layers", "trainer.lr": "lr", "trainer.epochs": "epochs"}
+HEADINGS = {
+    "rank": "start rank",
+    "model.name": "model",
+    "data.name": "data",
+    "model.skip": "dense layers",
+    "trainer.lr": "lr",
+    "trainer.epochs": "epochs",
+}
 _SHOWN = {"integrator.name", "model.name", "data.name", "tau"}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import paper
+from experiments import paper, timing_table
 from experiments.aggregate import aggregate
 from experiments.collection import KEPT, Collection, command, keep
 from experiments.columns import main_table
@@ -26,8 +26,6 @@ def make(collection: Collection, folder: Path) -> None:
     """Prints the table; writes table.md, table.csv (unrounded), table.tex and records.jsonl to `folder`."""
     section = collection.preset.table
     if section.get("kind") == "timing":
-        from experiments import timing_table
-
         timing_table.make(collection, folder)
         return
     ours = aggregate(collection.records, collection.missing)

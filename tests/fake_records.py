@@ -21,6 +21,7 @@ def config(method: str, tau: float | None = None, seed: int = 0, **extra: Any) -
         "model": {"name": "mlp5_500", "skip": ["output"]},
         "data": {"name": "mnist"},
         "trainer": {"epochs": 3, "lr": 0.2},
+        "task": "train",
         "tau": tau,
         "rank": 120,
         "weights": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
-GREY = "#8c8c8c"
+GREY, DENSE = "#8c8c8c", "#404040"
 # Okabe and Ito's colours, which the common kinds of colour blindness keep apart.
 _STYLES = {
     "psi": ("#E69F00", "o"),
@@ -53,15 +53,17 @@ def style(method: str) -> tuple[str, str]:
     return _STYLES.get(method, ("#606060", "*"))
 
 
-def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    """Returns a figure of `size` inches and its (rows, columns) array of axes, which share their epochs and ranks."""
+def panels(
+    rows: int, columns: int, size: tuple[float, float], sharey: Literal["row", "all"] = "row"
+) -> tuple[Figure, Any]:
+    """Returns a figure of `size` inches and its (rows, columns) array of axes, which share x and, in a row, y."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     pyplot.style.use(_RC)
-    return pyplot.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey="row", layout="constrained")
+    return pyplot.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=sharey, layout="constrained")
 
 
 class Label(NamedTuple):
@@ -80,6 +82,9 @@ def label_points(axes: Axes, labels: Sequence[Label]) -> None:
 
     axes.figure.canvas.draw()  # fixes the layout, without which no text has a place
     taken = [box for label in labels for box in _boxes(axes, label)]
+    for line in axes.lines:
+        if line.get_marker() not in ("", "None", "_"):
+            taken += [_around(point) for point in axes.transData.transform(line.get_xydata())]
     for label in labels:
         text = axes.annotate(label.text, (label.x, label.y), xytext=(0, 0), textcoords="offset points", fontsize=8)
         text.set(color=label.color, path_effects=[withStroke(linewidth=2, foreground="white")], zorder=4)
@@ -95,7 +100,13 @@ def _boxes(axes: Axes, label: Label) -> list[Bbox]:
 
     ends = [(label.x, label.y - label.spread), (label.x, label.y), (label.x, label.y + label.spread)]
     low, middle, high = axes.transData.transform(ends)
-    return [Bbox([middle - 6, middle + 6]), Bbox([low - 2, high + 2])]
+    return [_around(middle), Bbox([low - 2, high + 2])]
+
+
+def _around(point: Any) -> Bbox:
+    from matplotlib.transforms import Bbox
+
+    return Bbox([point - 6, point + 6])
 
 
 def _place(axes: Axes, text: Annotation, taken: Sequence[Bbox]) -> Bbox | None:

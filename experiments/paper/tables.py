@@ -63,7 +63,8 @@ def select(stems: list[str]) -> pd.DataFrame:
     for stem in stems:
         if stem not in _TABLES:
             raise ConfigError(f"table.paper must name tables of {', '.join(_TABLES)}, got {stem!r}")
-    return pd.concat([_read_table(stem) for stem in stems] or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)
+    none = _read_table(next(iter(_TABLES))).iloc[:0]
+    return pd.concat([_read_table(stem) for stem in stems] or [none], ignore_index=True)
 
 
 def compression_column(paper: str) -> str:

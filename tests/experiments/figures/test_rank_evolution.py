@@ -40,11 +40,22 @@ def test_each_tau_has_its_colour_and_dashes_and_one_legend_entry() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["τ = 0.05", "τ = 0.1", "τ = 0.2"]
 
 
+def test_variants_have_rows_of_their_own_and_a_dense_layer_says_so() -> None:
+    factorised = record("aug_bug", 0.1, model={"name": "mlp5_500", "skip": []})
+    for ranks in (row["ranks"] for row in factorised["history"]):
+        ranks["8"] = 10
+    figure = draw([record("aug_bug", 0.1), factorised])
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert labels == [f"aug. BUG (DLRT)\ndense layers: {which}\nrank" for which in ("output", "none")]
+    assert [[len(axes.lines) for axes in figure.axes[i : i + 5]] for i in (0, 5)] == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert figure.axes[4].texts[0].get_text() == "dense" and not figure.axes[9].texts
+
+
 def test_many_layers_share_a_column() -> None:
     run = record("abc_psi", 0.1)
     layers = {f"blocks.{i}": 8 for i in range(12)}
     run["history"] = [{"epoch": 1, "ranks": layers}]
-    run["final"]["shapes"] = {layer: [16, 16] for layer in layers}
+    run["final"] |= {"ranks": layers, "shapes": {layer: [16, 16] for layer in layers}}
     (axes,) = draw([run]).axes
     assert axes.get_title() == "all 12 layers" and len(axes.lines) == 12
     assert axes.lines[0].get_ydata().tolist() == [16, 8]
