@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _FEW = 2
+_PRINTED_LINES = ["dotted", "dashdot", "dashed"]
 
 
 def accuracy_compression(collection: Collection) -> Figure | None:
@@ -94,11 +95,13 @@ def _draw(axes: Axes, variant: Variant, rows: pd.DataFrame, printed: pd.DataFram
     for accuracy in points.loc[(points["method"] == "dense") & (points["accuracy"] > low), "accuracy"]:
         axes.axhline(100 * accuracy, color=GREY, linewidth=1, linestyle=":", label="dense, printed")
     points = points[(points["method"] != "dense") & (points["accuracy"] > low)]
-    for _, line in points.groupby(["table", "method"], sort=False):
-        _draw_printed(axes, line)
-    sources = (points["paper"] + ", " + points["table"]).unique()
-    titles = [variant.title, *[f"open symbols: {'; '.join(sources)}"] * bool(len(sources))]
-    axes.set_title("\n".join(filter(None, titles)), fontsize=8)
+    tables = dict(zip((points["paper"] + ", " + points["table"]).unique(), _PRINTED_LINES, strict=False))
+    for (source, table, _), line in points.groupby(["paper", "table", "method"], sort=False):
+        _draw_printed(axes, line, tables[f"{source}, {table}"])
+    named = [f"{table} ({line})" if len(tables) > 1 else table for table, line in tables.items()]
+    axes.set_title(
+        "\n".join(filter(None, [variant.title, "open symbols: " * bool(named) + "; ".join(named)])), fontsize=8
+    )
 
 
 def _beside(printed: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
@@ -117,11 +120,11 @@ def _draw_ours(axes: Axes, line: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _draw_printed(axes: Axes, line: pd.DataFrame) -> None:
+def _draw_printed(axes: Axes, line: pd.DataFrame, look: str) -> None:
     color, marker = style(line["method"].iloc[0])
     axes.plot(
         100 * line["compression"], 100 * line["accuracy"], color=color, marker=marker, markerfacecolor="white",
-        markersize=4, linewidth=0.8, linestyle=":", zorder=2,
+        markersize=4, linewidth=0.8, linestyle=look, zorder=2,
     )  # fmt: skip
 
 

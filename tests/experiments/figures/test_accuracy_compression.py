@@ -63,7 +63,7 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
 def test_the_papers_points_are_open_symbols_and_its_dense_network_a_level() -> None:
     axes = draw(CROWDED, table=PAPER)
     assert legend(axes) == ["abc-PSI", "aug. BUG (DLRT)", "PSI", "dense", "dense, printed"]
-    assert axes.get_title() == "open symbols: DLRT 2022, Table 5; abc-PSI 2025, Table 1"
+    assert axes.get_title() == "open symbols: DLRT 2022, Table 5 (dotted); abc-PSI 2025, Table 1 (dashdot)"
     assert axes.figure.legends[0].get_title().get_text().endswith("abc-PSI 2025 counts low-rank layers only")
     printed = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert {line.get_color() for line in printed} == {line.lines[0].get_color() for line in axes.containers}
