@@ -3,6 +3,8 @@
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,10 +26,27 @@ from experiments.records import SCHEMA, Store, identity, key_of, name_of, needs_
 from experiments.signals import Preempted, leave, preemption
 from experiments.structure import final_structure, structure_of
 from experiments.summary import already, label, outcome, unused
+from experiments.timing import measure
 from experiments.trainer import SELECTED_BY, Row, accuracy, fit
 from experiments.validate import validate
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: its own command line, whether it is part of a sweep, and whether others print beside it."""
+
+    overrides: Sequence[str]
+    sweep: bool
+    parallel: bool
+
+    @classmethod
+    def of_hydra(cls) -> "Place":
+        """The place that Hydra has put this process's run in."""
+        hydra: Any = HydraConfig.get()
+        sweep = hydra.mode == RunMode.MULTIRUN
+        return cls(hydra.overrides.task, sweep, sweep and "BasicLauncher" not in hydra.launcher._target_)
 
 
 class Run:
@@ -89,17 +108,23 @@ def run(cfg: DictConfig) -> None:
     Raises:
         SystemExit: the config is no possible run, the run was preempted, or it failed and is not part of a sweep.
     """
-    alone = HydraConfig.get().mode == RunMode.RUN
-    config = checked(cfg, alone)
+    place = Place.of_hydra()
+    config = checked(cfg, alone=not place.sweep)
+    record = recorded(cfg, config, place)
+    if not place.sweep and record["status"] == "failed":
+        raise SystemExit(1)
+
+
+def recorded(cfg: DictConfig, config: dict[str, Any], place: Place) -> Record:
+    """The record of the run `config`, which is trained first if `cfg.rerun` wants it. Raises SystemExit as `train`."""
     store = Store(cfg.results_dir)
     with store.lock(key_of(config)):
         record = store.get(key_of(config))
         if record is not None and not needs_training(record, cfg.rerun):
             print(already(record), flush=True)
         else:
-            record = train(cfg, config, store)
-    if alone and record["status"] == "failed":
-        raise SystemExit(1)
+            record = train(cfg, config, store, place)
+    return record
 
 
 def checked(cfg: DictConfig, alone: bool) -> dict[str, Any]:
@@ -120,7 +145,7 @@ def checked(cfg: DictConfig, alone: bool) -> dict[str, Any]:
     return config
 
 
-def train(cfg: DictConfig, config: dict[str, Any], store: Store) -> Record:
+def train(cfg: DictConfig, config: dict[str, Any], store: Store, place: Place) -> Record:
     """Train the run `config` as `cfg` says, write its record and return it. Raises SystemExit if it was preempted."""
     options: dict[str, Any] = OmegaConf.to_container(cfg.logger)  # type: ignore[assignment]
     group, name = options["group"] or name_of(config), name_of(config)
@@ -129,7 +154,7 @@ def train(cfg: DictConfig, config: dict[str, Any], store: Store) -> Record:
         stop: Preempted | None = None
         try:
             with preemption():
-                execute(cfg, this, store)
+                execute(cfg, this, store, place)
             this.close("done")
         except Divergence as error:
             this.close("diverged", error)
@@ -147,23 +172,29 @@ def train(cfg: DictConfig, config: dict[str, Any], store: Store) -> Record:
     return this.record
 
 
-def execute(cfg: DictConfig, this: Run, store: Store) -> None:
-    """Train, evaluate the reported epoch and save its weights."""
+def execute(cfg: DictConfig, this: Run, store: Store, place: Place) -> None:
+    """Do what the run's task says on its device."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     config, device = this.config, build.device_of(cfg.device)
-    hydra: Any = HydraConfig.get()
-    sweep = hydra.mode == RunMode.MULTIRUN
-    this.record["provenance"] = provenance(device, hydra.overrides.task, sweep)
+    this.record["provenance"] = provenance(device, place.overrides, place.sweep)
     data = build.data(config, device)
     this.record["provenance"]["data_source"] = data.source
+    if config["task"] == "train":
+        trained(this, store, data, device, label(this.record) if place.sweep else "", place.parallel)
+    else:
+        this.record["final"], this.record["timing"]["measured"] = measure(config, data, device)
+
+
+def trained(this: Run, store: Store, data: Splits, device: torch.device, name: str, parallel: bool) -> None:
+    """Train, evaluate the reported epoch and save its weights."""
+    config = this.config
     weights = store.load_weights(config["weights"]) if config["weights"] else None
     net = build.model(config, weights).to(device)
     if weights is not None:
         this.record["start"] = start(net, data, config["trainer"])
     integrator = build.integrator(config, net)
-    parallel = sweep and "BasicLauncher" not in hydra.launcher._target_
-    with progress(label(this.record) if sweep else "", config["trainer"], len(data.train), parallel) as this.display:
+    with progress(name, config["trainer"], len(data.train), parallel) as this.display:
         best = fit(net, integrator, data, config["trainer"], config["seed"], this)
     this.record["final"] = final(net, data, config["trainer"], best.row)
     store.save_weights(this.record["key"], best.state, best.row["ranks"])

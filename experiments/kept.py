@@ -55,8 +55,12 @@ def read(path: Path) -> dict[str, Record]:
 
 def write(records: Iterable[Record], path: Path) -> None:
     """Writes the records as tables, figures and a reader need them, one a line."""
-    lines = [json.dumps(packed(record), separators=(",", ":"), allow_nan=False) for record in records]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(map(line_of, records)), encoding="utf-8")
+
+
+def line_of(record: Record) -> str:
+    """Returns the record's line in such a file."""
+    return json.dumps(packed(record), separators=(",", ":"), allow_nan=False) + "\n"
 
 
 def packed(record: Record) -> Record:

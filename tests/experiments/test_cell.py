@@ -51,7 +51,7 @@ def test_a_recorded_run_is_trained_again_only_if_rerun_says_so(
     provenance = {"commit": "c0ffee" * 6, "dirty": True}
     Store(tmp_path).write({"key": key, "name": name_of(config), "status": status, "provenance": provenance})
     trained = []
-    monkeypatch.setattr(cell, "train", lambda cfg, config, store: trained.append(config) or {"status": "done"})
+    monkeypatch.setattr(cell, "train", lambda cfg, config, store, place: trained.append(config) or {"status": "done"})
     command(*TOY, f"results_dir={tmp_path}", f"rerun={rerun}")
     assert trained == [config] * (rerun in trained_again_under)
     said = f"recorded already ({status}, key {key}, commit c0ffeec0f, with uncommitted changes)"
