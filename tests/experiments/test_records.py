@@ -44,6 +44,15 @@ def test_what_is_incidental_is_part_of_the_schema() -> None:
     assert set(Config.__dataclass_fields__) >= INCIDENTAL
 
 
+@pytest.mark.parametrize("task", ["time_training", "time_prediction"])
+def test_a_measurement_of_time_depends_on_the_machine_and_keeps_its_rank(task: str) -> None:
+    config = identity(compose(*TOY, f"task={task}", "tau=0.2"))
+    assert (config["device"], config["threads"], config["tau"]) == ("cpu", 1, None)
+    for other in ("device=auto", "threads=2", "timing.repeats=3"):
+        assert key_of(identity(compose(*TOY, f"task={task}", "tau=0.2", other))) != key_of(config), other
+    assert identity(compose(*TOY, "timing.repeats=3"))["timing"] is None
+
+
 def test_the_identity_has_null_for_what_the_integrator_ignores() -> None:
     bug, other_tau = (identity(compose(*TOY, "integrator=bug", f"tau={tau}")) for tau in (0.1, 0.2))
     assert bug == other_tau and bug["tau"] is None and bug["rank"] == 4

@@ -2,8 +2,11 @@
 
 import pytest
 from fake_records import record
+from fake_timings import timed
+from toy_runs import TOY, compose
 
-from experiments.summary import already, note_of, outcome, print_summary
+from experiments.records import identity
+from experiments.summary import already, note_of, outcome, print_summary, unused
 
 
 def test_a_finished_run_says_what_it_reached() -> None:
@@ -35,3 +38,15 @@ def test_the_summary_has_a_row_per_run_in_columns(capsys: pytest.CaptureFixture[
     status = header.index("status")
     assert [line[status:].split()[0] for line in (first, second, third)] == ["done", "diverged", "not"]
     assert first.endswith("recorded before") and second.endswith("loss is not finite") and third.endswith("no rank")
+
+
+def test_a_timing_cell_says_what_it_measured() -> None:
+    assert outcome(timed(40, 0.123)).endswith("123 ms (median of 20), 0.061 of dense")
+    assert outcome(timed(None, 2.0)).endswith("2000 ms (median of 20)")
+    assert note_of(timed(40, 0.123), trained=False) == "recorded before: 123 ms (median of 20), 0.061 of dense"
+
+
+def test_a_given_key_without_a_meaning_is_named_with_what_ignores_it() -> None:
+    timing, dense = (identity(compose(*TOY, key)) for key in ("task=time_training", "integrator=dense"))
+    assert unused(timing, ["tau", "rank"]) == ["note: tau is ignored: task=time_training does not use it"]
+    assert unused(dense, ["tau"]) == ["note: tau is ignored: integrator=dense does not use it"]
