@@ -71,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
             pool, records = Pool(given.jobs or default_jobs(lines)), Store(given.results_dir)
             queue = Queue(backlog, pool, records, output, end=start + 60 * given.minutes)
             stopped = run(queue)
-        code = report(backlog, given.minutes, not queue.started, again)
+            code = report(backlog, given.minutes, not queue.started, again)
+            output.write()
     except Exception as error:
         if not is_mistake(error):
             raise

@@ -48,18 +48,16 @@ class Backlog:
         self._cells: dict[str, Cell] = {}
         self._took: dict[str, tuple[str, float]] = {}  # the device of a finished run, and its seconds
         self._tried: set[str] = set()
-        self._open()
 
-    def _open(self) -> None:
-        """Open what blocks can be opened, and take note of what is recorded."""
-        for line in self.lines:
-            while cells := line.open(self._states.__contains__, self._store):
-                for cell in cells:
-                    self._cells.setdefault(cell.key, cell)
-                    record = None if cell.key in self._tried else self._store.get(cell.key)
-                    if record is not None and not needs_training(record, line.cfg.rerun):
-                        self._note(cell.key, record)
-                        self._found(record)
+    def _open(self, line: Line) -> None:
+        """Open what blocks of the line can be opened, and take note of what is recorded."""
+        while cells := line.open(self._states.__contains__, self._store):
+            for cell in cells:
+                self._cells.setdefault(cell.key, cell)
+                record = None if cell.key in self._tried else self._store.get(cell.key)
+                if record is not None and not needs_training(record, line.cfg.rerun):
+                    self._note(cell.key, record)
+                    self._found(record)
 
     def _note(self, key: str, record: Record) -> None:
         self._states[key] = record["status"]
@@ -70,7 +68,8 @@ class Backlog:
         """The first job that can start beside `running` and is expected to end within `seconds`."""
         if any(job.alone for job in running):
             return None
-        for line in self.lines:
+        for line in self.lines:  # those that are not reached yet cost no time
+            self._open(line)
             times = self._times(line)
             for job in self._jobs(line):
                 if (expected(job.cell, times) or 0.0) > seconds:
@@ -101,10 +100,10 @@ class Backlog:
             self._states[job.cell.key] = "failed"
         elif record["status"] != "preempted":
             self._note(job.cell.key, record)
-        self._open()
 
     def states(self, line: Line) -> list[str]:
         """The states of all cells of the line: of a record's, or left."""
+        self._open(line)
         opened = [self._states.get(cell.key, LEFT) for cell in line.cells]
         return [*opened, *(["failed"] * len(line.reasons)), *([LEFT] * line.unopened)]
 

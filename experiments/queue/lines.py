@@ -16,12 +16,10 @@ from experiments.sweeper import group_of
 
 
 class Line:
-    """A sweep whose blocks become cells: at once, or, if they take values from records, after all earlier blocks.
+    """A sweep whose blocks become cells when they are opened: those that take values from records, after all
+    earlier ones are over.
 
-    `device` is the kind of device it runs on; `reasons` say why cells of an opened block could not be made.
-
-    Raises:
-        ConfigError: a value is taken from runs that there are not.
+    `device` is the kind of device it runs on; `reasons` say why cells could not be made.
     """
 
     def __init__(self, text: str, plan: Plan, compose: Compose) -> None:
@@ -31,9 +29,7 @@ class Line:
         self.device = build.device_of(compose(first).device).type
         self._cells: list[list[Cell] | None] = [None] * len(plan.blocks)
         self.reasons: list[str] = []
-        earlier: list[Cell] = []
-        for drafts in plan.blocks:
-            earlier += [presets.provisional(draft, earlier, compose) for draft in drafts]
+        self._checked = False
 
     @property
     def cells(self) -> list[Cell]:
@@ -55,7 +51,19 @@ class Line:
                 self._cells[i] = cells
                 self.reasons += reasons
                 opened += cells
+        if not self._checked:
+            self._check()
         return opened
+
+    def _check(self) -> None:
+        """Give up the blocks that wait if one takes a value from runs that there are not."""
+        self._checked, earlier = True, list[Cell]()
+        try:
+            for drafts, cells in zip(self.blocks, self._cells, strict=True):
+                earlier += cells or [presets.provisional(draft, earlier, self._compose) for draft in drafts]
+        except ConfigError as mistake:
+            self.reasons.append(str(mistake))
+            self._cells = [cells or [] for cells in self._cells]
 
     def _are_over(self, blocks: int, over: Callable[[str], bool]) -> bool:
         return all(cells is not None and all(over(cell.key) for cell in cells) for cells in self._cells[:blocks])

@@ -51,7 +51,6 @@ class Queue:
         for job in interrupted:
             if record := self._store.get(job.cell.key):
                 self._output.add(record)
-        self._output.write()
         if interrupted:
             print(f"{len(interrupted)} runs were stopped, as the time is over: they start again in the next call")
 

@@ -66,8 +66,8 @@ def test_what_is_recorded_is_found_and_not_run_unless_it_is_to_be_rerun(store: S
         store.write(record_of(cell, status))
     found: list[dict[str, Any]] = []
     backlog = Backlog(lines_of(text, results_dir=store.folder), store, found.append)
-    assert [record["status"] for record in found] == ["done", "diverged"]
     assert backlog.states(backlog.lines[0]) == ["done", "diverged", "left", "left"]
+    assert [record["status"] for record in found] == ["done", "diverged"]
     assert list(map(words, all_started(backlog))) == ["dense 2", "dense 3"]
     assert len(all_started(backlog_of(store, f"{text} rerun=all"))) == 4
 
@@ -163,3 +163,10 @@ def test_what_measures_time_waits_until_the_device_is_free_and_has_it_alone(stor
     assert timing is not None and timing.alone and backlog.next([timing], FOREVER) is None
     end(backlog, store, timing)
     assert words(backlog.next([], FOREVER)) == "psi 0"
+
+
+def test_a_line_is_composed_when_it_is_reached(store: Store) -> None:
+    backlog = backlog_of(store, "integrator=bug rank=2", "integrator=dense")
+    job = backlog.next([], FOREVER)
+    assert job is not None and backlog.lines[1].cells == []
+    assert words(backlog.next([job], FOREVER)) == "dense 0"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from toy_queue import FIXED_RANK, lines_of, record_of
+from toy_runs import compose, protocols
 
-from experiments.config import ConfigError
+from experiments.config import CONF, ConfigError
 from experiments.queue.lines import Line, read
 from experiments.records import Store
 
@@ -59,6 +60,33 @@ def test_a_block_says_why_it_has_no_cell_if_no_earlier_run_is_finished(tmp_path:
     assert line.reasons == ["rank comes from runs with integrator=abc_psi, and none is finished"]
 
 
-def test_a_reference_that_nothing_serves_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no cells of earlier blocks match"):
-        lines_of("'blocks=[{rank:{from:{integrator:psi},take:mean_rank}}]'", results_dir=tmp_path)
+def test_blocks_after_a_reference_that_nothing_serves_are_given_up_at_once(tmp_path: Path) -> None:
+    bad = "{rank:{from:{integrator:psi},take:mean_rank}},{rank:{from:{integrator:dense},take:mean_rank}}"
+    (line,) = lines_of(f"'blocks=[{{integrator:dense,seed:0}},{bad}]'", results_dir=tmp_path)
+    assert [cell.name for cell in line.open(lambda key: False, Store(tmp_path))] == ["dense-import-import-seed0"]
+    (reason,) = line.reasons
+    assert "rank is taken from runs with integrator=psi, and no cells of earlier blocks match" in reason
+    assert line.unopened == 0 and len(line.cells) == 1
+
+
+def test_the_mnist_queue_has_every_preset_of_a_paper_under_every_protocol_tuned_first(tmp_path: Path) -> None:
+    own = {"demo"}
+    presets = {path.stem for path in (CONF / "experiment").glob("*.yaml")} - own
+    wanted = {
+        (name, protocol)
+        for name in presets
+        if not compose(f"experiment={name}").table.get("records_from")  # they share other presets' runs
+        for protocol in protocols(name)
+    }
+    lines = [line.split() for line in read(CONF.parent / "scripts" / "queues" / "mnist.txt")]
+    whole = [
+        (words[0], given(words).get("protocol", "null")) for words in lines if not {"tau", "rank"} & given(words).keys()
+    ]
+    assert sorted(whole) == sorted(wanted)
+    order = ["dlrt_table5_mlp500", "dlrt_table6_mlp784", "dlrt_table7_lenet5", "dlrt_table8_pruning", "abc_psi_table1"]
+    assert [words[:2] for words in lines[:5]] == [[name, "protocol=tuned"] for name in order]
+    assert [words[:2] for words in lines[5:10]] == [[name, "protocol=paper"] for name in order]
+
+
+def given(words: list[str]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words[1:])

@@ -126,7 +126,6 @@ def test_a_signal_ends_the_queue_as_the_time_does(
         ("dem", "did you mean 'demo'?"),
         ("tua=1", "unknown key 'tua'"),
         ("demo protocol=paper", "there are no protocols to choose from here"),
-        ("demo tau=0.3", "rank is taken from runs with integrator=abc_psi tau=0.05, and no cells"),
     ],
 )
 def test_a_mistake_in_a_line_is_one_sentence_and_nothing_is_run(line: str, sentence: str) -> None:
