@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from experiments.paper.tables import ABC_PSI, compression_column
@@ -62,13 +63,19 @@ def p_value(mean: float, std: float, n: int, printed: float, printed_std: float)
 
     A printed accuracy without a deviation (`printed_std` NaN) is taken as a constant: the one-sample t-test.
     """
-    from scipy.special import stdtr  # slow to import
-
     ours, theirs = std**2 / n if n else math.nan, 0.0 if pd.isna(printed_std) else printed_std**2 / PRINTED_RUNS
     if n < 2 or ours + theirs == 0:
         return math.nan
     freedom = (ours + theirs) ** 2 / (ours**2 / (n - 1) + theirs**2 / (PRINTED_RUNS - 1))
-    return float(stdtr(freedom, (printed - mean) / math.sqrt(ours + theirs)))
+    return student_tail((mean - printed) / math.sqrt(ours + theirs), freedom)
+
+
+def student_tail(t: float, freedom: float) -> float:
+    """P(T > t) of Student's distribution with at least one degree of freedom: with T = √ν tan θ, ∫ cos^{ν−1} θ dθ."""
+    whole = np.linspace(-math.pi / 2, math.pi / 2, 20_001)
+    tail = np.linspace(math.atan2(t, math.sqrt(freedom)), math.pi / 2, 20_001)
+    areas = (np.trapezoid(np.maximum(np.cos(theta), 0) ** (freedom - 1), theta) for theta in (tail, whole))
+    return float(next(areas) / next(areas))
 
 
 def _candidates(ours: pd.DataFrame, dense: bool) -> pd.DataFrame:
