@@ -52,7 +52,7 @@ class Queue:
             if record := self._store.get(job.cell.key):
                 self._output.add(record)
         if interrupted:
-            print(f"{len(interrupted)} runs were stopped, as the time is over: they start again in the next call")
+            print(f"{len(interrupted)} runs were stopped: the next call starts them again")
 
 
 def report(backlog: Backlog, minutes: float, idle: bool, again: str) -> int:
