@@ -24,6 +24,7 @@ demo: $(STAMP) ## train the demo preset on MNIST, print its table beside the pap
 	$(BIN)/python -m experiments.run -m experiment=demo hydra/launcher=joblib hydra.launcher.n_jobs=2
 	$(BIN)/python -m experiments.table demo
 	$(BIN)/python -m experiments.figure demo
+	$(BIN)/python -m experiments.results
 
 test: $(STAMP) ## run the test suite (5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2
