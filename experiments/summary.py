@@ -52,8 +52,9 @@ def outcome(record: Record) -> str:
     if "measured" in record["timing"]:
         return f"{took}: {measurement(record['timing']['measured'])}"
     ranks = f", ranks {brief(final['ranks'])}" if final["ranks"] else ""
+    part, key = ("test", "test_accuracy") if final["test_accuracy"] is not None else ("validation", "val_accuracy")
     return (
-        f"{took}: test accuracy {_percent(final['test_accuracy'])} % at epoch {final['epoch']}, "
+        f"{took}: {part} accuracy {_percent(final[key])} % at epoch {final['epoch']}, "
         f"compression {_percent(final['compression'])} %{ranks}"
     )
 
