@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test test-slow check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ demo: $(STAMP) ## train the demo preset on MNIST, print its table beside the pap
 
 test: $(STAMP) ## run the test suite (5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(STAMP) ## run what `make test` leaves out: every preset end to end on a few images (8 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 check: $(STAMP) ## formatting, lint, types, YAML, and that every config composes
 	$(BIN)/ruff format --check .

@@ -78,8 +78,14 @@ def load(name: str, overrides: Sequence[str] = (), store: Store | None = None) -
             cells += resolved
             unresolved += len(waiting)
     table: dict[str, Any] = OmegaConf.to_container(cfg.table)  # type: ignore[assignment]
+    table = {key: by_protocol(value, cfg.protocol) for key, value in table.items()}
     figures = list(cfg.figures)
     return Preset(name, cfg.title, unique(cells), table, figures, unresolved, cfg.protocol, cfg.budget.name, cells)
+
+
+def by_protocol(value: Any, protocol: str | None) -> Any:
+    """What a preset's table has for the protocol: a mapping from protocols has one value for each."""
+    return value[protocol] if isinstance(value, dict) and protocol in value else value
 
 
 def plan(compose: Compose, given: Axes) -> Plan:
@@ -146,6 +152,8 @@ def _drafts(block: Mapping[str, Any], given: Axes) -> list[Draft]:
     values: dict[str, Sequence[str | Reference]] = {}
     for key, value in block.items():
         entries = value if isinstance(value, list) else [value]
+        if not entries:
+            raise ConfigError(f"blocks: {key} has no value: write [[]] where the empty list is the value")
         values[key] = [Reference.of(key, e) if isinstance(e, dict) else f"{key}={literal(e)}" for e in entries]
     values.update(given)
     order = sorted(values, key=lambda key: (key == "seed") - (key == "experiment"))  # stable; the last varies first

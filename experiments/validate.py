@@ -20,6 +20,7 @@ from experiments.records import RERUN, Store, identity, key_of
 from experiments.trainer import SELECTED_BY
 
 Rule = tuple[bool, str]
+SCHEMA = OmegaConf.structured(Config)
 CHOICES = {
     "init": (*INITS, "svd"),
     "device": ("cpu", "cuda", "auto"),
@@ -35,7 +36,8 @@ def validate(cfg: DictConfig) -> None:
 
     OmegaConf's own errors are raised for a key that the schema does not know and a value of the wrong type.
     """
-    OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(cfg))
+    given: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    OmegaConf.merge(SCHEMA, {key: value for key, value in given.items() if key != "blocks"})  # long, and of any type
     for rules in (_complete, _sweeps, _names, _values, _integrator, _start, _targets):
         for holds, sentence in rules(cfg):
             if not holds:
@@ -43,9 +45,8 @@ def validate(cfg: DictConfig) -> None:
     _check_results_dir(Path(cfg.results_dir))
     config = identity(cfg)
     _check_finite(config)
-    factorised = config["rank"] is not None
-    cycle, limit = _rehearse(json.dumps(config | {"seed": 0, "weights": None, "rank": 1 if factorised else None}))
-    if factorised and config["rank"] > limit:
+    cycle, limit = _rehearse(json.dumps(_built(config), sort_keys=True))
+    if config["rank"] is not None and config["rank"] > limit:
         raise ConfigError(
             f"rank={config['rank']}: no layer of model={config['model']['name']} has a rank above {limit}"
         )
@@ -55,7 +56,7 @@ def validate(cfg: DictConfig) -> None:
 
 
 def _complete(cfg: DictConfig) -> Iterator[Rule]:
-    missing = sorted(OmegaConf.missing_keys(cfg) | (set(OmegaConf.structured(Config)) - set(cfg)))
+    missing = sorted(OmegaConf.missing_keys(cfg) | (set(SCHEMA) - set(cfg)))
     key = missing[0] if missing else ""
     yield (
         not missing,
@@ -145,6 +146,13 @@ def _targets(cfg: DictConfig) -> Iterator[Rule]:
 def _choice(key: str, value: Any, choices: Iterable[str]) -> Rule:
     known = sorted(choices)
     return value in known, f"{key}={value}: {did_you_mean(value, known)}choose one of {', '.join(known)}"
+
+
+def _built(config: dict[str, Any]) -> dict[str, Any]:
+    """What model and integrator are built from, but for what no rule of theirs depends on."""
+    built = {key: config[key] for key in ("integrator", "model", "tau", "init", "gain")}
+    rank = None if config["rank"] is None else 1
+    return built | {"rank": rank, "seed": 0, "weights": None, "trainer": {"lr": config["trainer"]["lr"]}}
 
 
 @lru_cache(maxsize=256)

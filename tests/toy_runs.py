@@ -16,6 +16,7 @@ from experiments import run
 from experiments.compose import hydra_compose_cell
 from experiments.config import CONF
 
+PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 TOY = (
     "model=import",
     "model.target=toy_runs:Net",

@@ -33,6 +33,16 @@ def test_mlp_layers_and_count():
     assert sum(p.numel() for p in models.mlp(bias=False).parameters()) == 1_147_000
 
 
+def test_mlp_draws_all_weights_and_biases_from_a_normal_distribution():
+    torch.manual_seed(0)
+    for parameter in models.mlp(init="normal").parameters():
+        noise = 5 / parameter.numel() ** 0.5
+        assert abs(parameter.mean()) < noise and abs(parameter.std() - 1) < noise
+    assert all(parameter.abs().max() < 0.1 for parameter in models.mlp().parameters())
+    with pytest.raises(ValueError, match="init is 'he': use torch or normal"):
+        models.mlp(init="he")
+
+
 def test_mlp_computes_relu_layers():
     torch.manual_seed(0)
     model = models.mlp(in_features=6, width=5, depth=3, classes=4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_records import record
 from omegaconf import DictConfig, OmegaConf
-from toy_runs import TOY, command, compose, composing, protocols, records_in
+from toy_runs import PRESETS, TOY, command, compose, composing, protocols, records_in
 
 from experiments import build, presets, sweeper
 from experiments.compose import hydra_compose_cell, remembering
@@ -18,7 +18,6 @@ from experiments.records import Store, identity
 from experiments.references import Cell
 from experiments.validate import validate
 
-PRESETS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 VARIANTS = [(name, protocol) for name in PRESETS for protocol in protocols(name)]
 
 
@@ -207,6 +206,12 @@ def test_same_is_the_value_given_even_where_the_run_ignores_it(tmp_path: Path) -
     assert [cell.given("tau") for cell in found] == [0.1, 0.1, 0.2, 0.2] * 2
 
 
+def test_an_empty_list_of_values_is_refused() -> None:
+    assert overrides_of([{"model.skip": [[]]}]) == [[["model.skip=[]"]]]
+    with pytest.raises(ConfigError, match=r"blocks: model.skip has no value: write \[\[\]\]"):
+        overrides_of([{"model.skip": []}])
+
+
 MINE = """# @package _global_
 title: Mine
 trainer: {epochs: 3}
@@ -246,6 +251,7 @@ protocol: tuned
 blocks:
   tuned: [{integrator: [abc_psi, bug], tau: [0.1, 0.2], rank: 3, seed: [0, 1]}]
   paper: [{integrator: dense, trainer.lr: [0.1, 0.2], seed: [0, 1]}]
+table: {match: {tuned: compression, paper: tau}, goals: {tuned: [{accuracy: 98}], paper: []}, paper: [x]}
 """
 
 
@@ -260,6 +266,8 @@ def test_the_sweep_runs_the_cells_that_load_gives(given: list[str], tmp_path: Pa
     preset = presets.load("mine", line)
     assert {record["key"] for record in records_in(tmp_path / "runs")} == {cell.key for cell in preset.cells}
     assert preset.protocol == ("paper" if "protocol=paper" in given else "tuned")
+    tables = {"paper": {"match": "tau", "goals": []}, "tuned": {"match": "compression", "goals": [{"accuracy": 98}]}}
+    assert preset.table == tables[preset.protocol] | {"paper": ["x"]}
     assert preset.budget == ("mine" if "budget=mine" in given else "full")
     seeds = {5} if "seed=5" in given else {3} if "budget=mine" in given else {0, 1}
     assert {cell.config["seed"] for cell in preset.cells} == seeds
@@ -301,7 +309,8 @@ def test_every_preset_composes_validates_and_instantiates(
 
         def validated(overrides: list[str]) -> DictConfig:
             cell = compose_quickly(overrides)
-            validate(cell)  # builds model and integrator
+            if cell.seed == 0:  # no rule depends on it
+                validate(cell)  # builds model and integrator
             return cell
 
         asked = plan(compose_quickly, given)
@@ -316,3 +325,37 @@ def test_every_preset_says_how_it_is_run_and_what_it_is_compared_with(name: str)
     cfg, text = compose(f"experiment={name}"), (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert text[:2] == ["# @package _global_", f"# python -m experiments.run -m experiment={name}"]
     assert all((CONF.parent / "experiments/paper" / f"{stem}.csv").is_file() for stem in cfg.table.get("paper", []))
+
+
+@pytest.mark.parametrize("protocol", ["tuned", "paper"])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("abc_psi_figure1", ["abc_psi_table1", "abc_psi_table2"]),
+        ("dlrt_figure6", ["dlrt_table5_mlp500"]),
+    ],
+)
+def test_a_figure_shows_the_runs_of_its_tables(name: str, parts: list[str], protocol: str, tmp_path: Path) -> None:
+    cells = provisional_cells(name, protocol, tmp_path)
+    assert cells == set.union(*(provisional_cells(part, protocol, tmp_path) for part in parts))
+    assert presets.load(name, [f"protocol={protocol}"]).table["records_from"] == parts
+
+
+@pytest.mark.parametrize("protocol", ["tuned", "paper"])
+def test_table_8_starts_from_the_dense_nets_of_table_6(protocol: str, tmp_path: Path) -> None:
+    table6, table8 = (
+        {key for name, key in provisional_cells(preset, protocol, tmp_path) if name.startswith("dense")}
+        for preset in ("dlrt_table6_mlp784", "dlrt_table8_pruning")
+    )
+    assert table8 <= table6 and len(table8) == 5
+
+
+def provisional_cells(name: str, protocol: str, results_dir: Path) -> set[tuple[str, str]]:
+    """Name and key of the cells, the ranks and weights that come from records left out."""
+    given = axes([f"experiment={name}", f"protocol={protocol}", f"results_dir={results_dir}"])
+    with composing():
+        compose_quickly = remembering(hydra_compose_cell)
+        cells: list[Cell] = []
+        for drafts in plan(compose_quickly, given).blocks:
+            cells += [presets.provisional(draft, unique(cells), compose_quickly) for draft in drafts]
+    return {(cell.name, cell.key) for cell in cells}
