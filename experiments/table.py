@@ -31,6 +31,7 @@ def make(collection: Collection, folder: Path) -> None:
     ours = aggregate(collection.records, collection.missing)
     rows, dominated = paper.beside(ours, section), paper.dominated(paper.select(section.get("paper", [])), ours)
     goals = paper.reached(section.get("goals", []), ours, _counting(section))
+    rows = rows[rows[["n", "diverged", "failed"]].sum(axis=1) > 0]  # the footer counts what is missing
     text, lines, title = main_table(rows, section.get("columns", [])), footer(collection, rows), title_of(collection)
     tables = [*_printed(dominated, ours), *_goals(goals, ours, _counting(section))]
     sentence = summary(collection, dominated, goals)

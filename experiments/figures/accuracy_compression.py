@@ -34,7 +34,7 @@ def accuracy_compression(collection: Collection) -> Figure | None:
     if (rows["method"] == "dense").all():
         return None
     printed = paper.select(list(collection.preset.table.get("paper", [])))
-    printed = printed[printed["method"].isin(rows["method"])].dropna(subset=["accuracy"])
+    printed = printed.dropna(subset=["accuracy"])
     abc_psi = set(printed["paper"]) == {paper.ABC_PSI}
     rows = rows.assign(x=rows[paper.compression_column(paper.ABC_PSI if abc_psi else paper.DLRT)])
     keys = keys_of(collection.records)
@@ -97,7 +97,7 @@ def _draw(axes: Axes, variant: Variant, rows: pd.DataFrame, printed: pd.DataFram
     points = points[(points["method"] != "dense") & (points["accuracy"] > low)]
     tables = dict(zip((points["paper"] + ", " + points["table"]).unique(), _PRINTED_LINES, strict=False))
     for (source, table, _), line in points.groupby(["paper", "table", "method"], sort=False):
-        _draw_printed(axes, line, tables[f"{source}, {table}"])
+        _draw_printed(axes, line, tables[f"{source}, {table}"], alone=line["method"].iloc[0] not in set(ours["method"]))
     named = [f"{table} ({line})" if len(tables) > 1 else table for table, line in tables.items()]
     axes.set_title(
         "\n".join(filter(None, [variant.title, "open symbols: " * bool(named) + "; ".join(named)])), fontsize=8
@@ -120,11 +120,14 @@ def _draw_ours(axes: Axes, line: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _draw_printed(axes: Axes, line: pd.DataFrame, look: str) -> None:
-    color, marker = style(line["method"].iloc[0])
+def _draw_printed(axes: Axes, line: pd.DataFrame, look: str, alone: bool) -> None:
+    """Draws a printed method; one that stands `alone`, without a line of ours, is named."""
+    method = line["method"].iloc[0]
+    color, marker = style(method)
     axes.plot(
         100 * line["compression"], 100 * line["accuracy"], color=color, marker=marker, markerfacecolor="white",
         markersize=4, linewidth=0.8, linestyle=look, zorder=2,
+        label=f"{DISPLAY_NAMES.get(method, method)}, printed" if alone else None,
     )  # fmt: skip
 
 

@@ -190,12 +190,16 @@ def test_the_first_of_equal_cells_stays_in_its_place() -> None:
     assert [cell.overrides for cell in unique(cells)] == [("1",), ("2",), ("4",)]
 
 
-def test_same_is_the_value_given_even_where_the_run_ignores_it(tmp_path: Path) -> None:
+def test_same_is_the_value_given_even_where_the_run_ignores_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rank = {"from": {"integrator": "abc_psi", "tau": "same", "trainer.lr": "same"}, "take": "mean_rank"}
     adaptive = {"integrator": "abc_psi", "tau": [0.1, 0.2], "trainer.lr": [0.01, 0.001], "seed": [0, 1]}
     fixed = {"integrator": ["psi", "bc_psi"], "tau": [0.1, 0.2], "trainer.lr": [0.01, 0.001], "rank": rank}
     with composing():
         first, second = drafts_of([adaptive, fixed])
+        sweeper.check([first, second], hydra_compose_cell)
+        assert capsys.readouterr().out == ""  # tau has a meaning here
         cells, _ = settle(first, [], Store(tmp_path), hydra_compose_cell)
         for cell in cells:
             rank_of_run = round(100 * cell.config["tau"] + 1e4 * cell.config["trainer"]["lr"]) + cell.config["seed"] * 2

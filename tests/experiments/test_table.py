@@ -55,6 +55,18 @@ def test_partial_and_tuning_records_make_a_table_too(tmp_path: Path, capsys: pyt
     assert text.startswith("# A title, protocol tuned\n") and (tmp_path / "out/demo/tuned/table.md").is_file()
 
 
+@pytest.mark.parametrize("status", ["diverged", "preempted"])
+def test_a_row_without_a_run_is_left_to_the_footer(
+    status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [record("abc_psi", 0.66, status=status), record("aug_bug", 0.77)]
+    with recorded(preset_of(runs, table=SECTION), runs[:1], tmp_path):
+        command(["demo", f"results_dir={tmp_path}", f"out={tmp_path}/out"], "experiments.table", table.make)
+    text = capsys.readouterr().out
+    assert "| 0.77 |" not in text and ("| 0.66 |" in text) == (status == "diverged")
+    assert "missing runs: 1" in text
+
+
 def test_without_printed_tables_and_goals_there_is_one_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
