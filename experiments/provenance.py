@@ -1,5 +1,10 @@
-"""Where a record comes from: commit, versions, machine and command."""
+"""Where a record comes from: commit, versions, machine and command.
 
+A copy of the project without its git folder takes the commit from the environment variable DLRT_COMMIT; whether the
+copy is that commit's is then unknown.
+"""
+
+import os
 import platform
 import shlex
 import subprocess
@@ -24,7 +29,7 @@ def provenance(device: torch.device, overrides: Sequence[str], sweep: bool) -> d
     """
     command = ["python", "-m", "experiments.run", *(["-m"] if sweep else []), *overrides]
     return {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("DLRT_COMMIT"),
         "dirty": _dirty(),
         "versions": {"python": platform.python_version(), "dlrt": dlrt.__version__} | _versions(),
         "device": device_name(device),

@@ -40,6 +40,9 @@ def test_outside_a_checkout_both_are_null(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "ROOT", tmp_path)
     found = provenance(CPU, [], sweep=False)
     assert (found["commit"], found["dirty"]) == (None, None)
+    monkeypatch.setenv("DLRT_COMMIT", "abc123")
+    found = provenance(CPU, [], sweep=False)
+    assert (found["commit"], found["dirty"]) == ("abc123", None)
 
 
 def test_the_command_repeats_the_run() -> None:
