@@ -197,14 +197,15 @@ def test_same_is_the_value_given_even_where_the_run_ignores_it(
     adaptive = {"integrator": "abc_psi", "tau": [0.1, 0.2], "trainer.lr": [0.01, 0.001], "seed": [0, 1]}
     fixed = {"integrator": ["psi", "bc_psi"], "tau": [0.1, 0.2], "trainer.lr": [0.01, 0.001], "rank": rank}
     with composing():
+        quick = remembering(hydra_compose_cell)
         first, second = drafts_of([adaptive, fixed])
-        sweeper.check([first, second], hydra_compose_cell)
+        sweeper.check([first, second], quick)
         assert capsys.readouterr().out == ""  # tau has a meaning here
-        cells, _ = settle(first, [], Store(tmp_path), hydra_compose_cell)
+        cells, _ = settle(first, [], Store(tmp_path), quick)
         for cell in cells:
             rank_of_run = round(100 * cell.config["tau"] + 1e4 * cell.config["trainer"]["lr"]) + cell.config["seed"] * 2
             Store(tmp_path).write(record("any", rank=rank_of_run) | {"key": cell.key, "config": cell.config})
-        found, reasons = settle(second, cells, Store(tmp_path), hydra_compose_cell)
+        found, reasons = settle(second, cells, Store(tmp_path), quick)
     assert reasons == [] and {cell.config["tau"] for cell in found} == {None}
     assert [cell.config["rank"] for cell in found] == [111, 21, 121, 31] * 2
     assert [cell.given("tau") for cell in found] == [0.1, 0.1, 0.2, 0.2] * 2
