@@ -68,7 +68,7 @@ def _of(rows: pd.DataFrame, keys: list[str], variant: Variant) -> pd.DataFrame:
 
 def _limits(rows: pd.DataFrame, printed: pd.DataFrame) -> dict[str, tuple[float, float]]:
     ours = rows[rows["method"] != "dense"]
-    floor = ours["accuracy"].min() - 0.02  # printed points far below ours would press ours together
+    floor = ours["accuracy"].min() - 0.07  # printed points further below would press ours together
     points = printed[(printed["method"] != "dense") & (printed["accuracy"] > floor)]
     spread = rows["accuracy_std"].fillna(0).clip(upper=0.01)  # so would an unstable method
     low, high = _padded(pd.concat([rows["accuracy"] - spread, rows["accuracy"] + spread, points["accuracy"]]), 0.002)
