@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,18 @@ def line_of(record: Record) -> str:
 
 
 def packed(record: Record) -> Record:
-    """Returns the record with a history of columns, six digits each, without traceback and times of epochs."""
+    """Returns the record with a history of columns, six digits each.
+
+    Without traceback, times of epochs, and the results_dir of the command, which is the place of no other machine.
+    """
     timing = {key: value for key, value in record["timing"].items() if key != "epoch_seconds"}
     error = record["error"] and {key: value for key, value in record["error"].items() if key != "traceback"}
-    return record | {"history": _columns(record["history"]), "timing": timing, "error": error}
+    provenance = dict(record["provenance"])
+    if "command" in provenance:
+        words = (word for word in shlex.split(provenance["command"]) if not word.startswith("results_dir="))
+        provenance["command"] = shlex.join(words)
+    changed = {"history": _columns(record["history"]), "timing": timing, "error": error, "provenance": provenance}
+    return record | changed
 
 
 def unpacked(record: Record) -> Record:

@@ -40,6 +40,13 @@ def test_dense_and_failed_runs_and_runs_without_epochs_are_kept_too(tmp_path: Pa
     assert empty["history"] == []
 
 
+def test_a_kept_command_names_no_folder_of_the_machine() -> None:
+    command = "python -m experiments.run -m tau=0.1 results_dir=/somewhere/runs 'model.skip=[a, b]'"
+    kept_one = kept.packed(RUN | {"provenance": {"command": command, "dirty": False}})
+    words = "python -m experiments.run -m tau=0.1 'model.skip=[a, b]'"
+    assert kept_one["provenance"] == {"command": words, "dirty": False}
+
+
 def test_sixty_epochs_take_a_few_kilobytes() -> None:
     row = RUN["history"][0] | {"lr": 1 / 3, "train_accuracy": 2 / 3, "val_accuracy": 0.9781}
     run = RUN | {"history": [row] * 60}
