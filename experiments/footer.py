@@ -14,7 +14,7 @@ _EPOCHS = {
     "test_accuracy_paper_protocol": "the best test epoch, the papers' protocol",
 }
 _RULES = {
-    "tau": "the row of the same method and τ or rank (else, at a fixed rank, the nearest in compression)",
+    "tau": "the row of the same method and τ, or of the same rank (else, at a fixed rank, the nearest in compression)",
     "compression": "the row of the same method with the highest compression not above ours, else the lowest",
 }
 _DOMINATED = (

@@ -17,8 +17,8 @@ def match(printed: pd.DataFrame, ours: pd.Series, rule: str) -> pd.Series | None
 
     Of the tables in `printed` of networks with the same output layer, dense or of low rank, counts the first that has
     our method, or that has it at our learning rate.
-    "tau": its row with our τ; for a run without τ, that with our rank, or if none prints ranks, the nearest in
-    compression.
+    "tau": its row with our τ; for a run without τ, that with our rank (if need be of another method), or if none prints
+    ranks, the nearest in compression.
     "compression": its row with the highest compression not above ours (to the printed digits, the more accurate
     one of equals), the point to beat at that compression or more; where ours is below all printed ones, the
     lowest of them. Ours is counted as that paper counts.
@@ -29,6 +29,8 @@ def match(printed: pd.DataFrame, ours: pd.Series, rule: str) -> pd.Series | None
     if rule not in ("tau", "compression"):
         raise ConfigError(f"table.match must be tau or compression, got {rule!r}")
     rows = printed[printed["method"] == ours["method"]]
+    if rule == "tau" and pd.notna(ours["rank"]) and not len(rows):
+        rows = printed[printed["rank"].notna()]
     if ours["method"] != "dense":
         rows = rows[rows["output_dense"] == ours["output_dense"]]
     if (same := rows["lr"] == ours["lr"]).any():

@@ -78,7 +78,9 @@ def test_beside_abc_psis_tables_only_compression_is_counted_as_there() -> None:
 
 def test_printed_points_far_below_ours_are_counted_not_drawn() -> None:
     axes = draw(runs("abc_psi", 0.1, 20, 0.99), table={"paper": ["abc_psi_table1_lr0.01"]})
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines if line.get_markerfacecolor() == "white"}
+    drawn = {
+        line.get_label(): line.get_ydata().tolist() for line in axes.lines if line.get_markerfacecolor() == "white"
+    }
     psi = [95.71, 96.206, 96.472, 96.648, 96.65, 96.588]
     assert drawn["PSI, printed"] == pytest.approx(psi) and len(drawn) == 2  # abc-PSI's own line has the legend's name
     assert axes.figure.legends[0].get_title().get_text() == "printed points below the axis: 3"  # all those of bc-PSI

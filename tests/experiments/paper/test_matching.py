@@ -57,6 +57,9 @@ def test_tau_puts_a_fixed_rank_beside_the_row_with_that_rank_where_ranks_are_pri
     found = paper.match(printed, ours("bug", None, 0.5, rank=20), "tau")
     assert found is not None and found["params"] == 133_280
     assert paper.match(printed, ours("bug", None, 0.9, rank=15), "tau") is None
+    other = paper.match(printed, ours("abc_psi", None, 0.5, rank=20), "tau")
+    assert other is not None and other["accuracy"] == found["accuracy"]
+    assert paper.match(printed, ours("abc_psi", 0.1, 0.5), "tau") is None
 
 
 def test_a_network_stands_beside_one_with_the_same_output_layer() -> None:
