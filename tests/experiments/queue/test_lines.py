@@ -1,12 +1,15 @@
 """Queue files, and when the blocks of a line become cells."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from toy_queue import FIXED_RANK, lines_of, record_of
 from toy_runs import compose, protocols
 
 from experiments.config import CONF, ConfigError
+from experiments.presets import by_protocol
 from experiments.queue.lines import Line, read
 from experiments.records import Store
 
@@ -73,10 +76,7 @@ def test_the_mnist_queue_has_every_preset_of_a_paper_under_every_protocol_tuned_
     own = {"demo"}
     presets = {path.stem for path in (CONF / "experiment").glob("*.yaml")} - own
     wanted = {
-        (name, protocol)
-        for name in presets
-        if not compose(f"experiment={name}").table.get("records_from")  # they share other presets' runs
-        for protocol in protocols(name)
+        (name, protocol) for name in presets for protocol in protocols(name) if not by_protocol(shared(name), protocol)
     }
     lines = [line.split() for line in read(CONF.parent / "scripts" / "queues" / "mnist.txt")]
     whole = [
@@ -86,6 +86,11 @@ def test_the_mnist_queue_has_every_preset_of_a_paper_under_every_protocol_tuned_
     order = ["dlrt_table5_mlp500", "dlrt_table6_mlp784", "dlrt_table7_lenet5", "dlrt_table8_pruning", "abc_psi_table1"]
     assert [words[:2] for words in lines[:5]] == [[name, "protocol=tuned"] for name in order]
     assert [words[:2] for words in lines[5:10]] == [[name, "protocol=paper"] for name in order]
+
+
+def shared(name: str) -> Any:
+    """The presets whose runs the preset shares, or those by protocol."""
+    return OmegaConf.to_container(compose(f"experiment={name}").table).get("records_from")
 
 
 def given(words: list[str]) -> dict[str, str]:
