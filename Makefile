@@ -26,7 +26,7 @@ demo: $(STAMP) ## train the demo preset on MNIST, print its table beside the pap
 	$(BIN)/python -m experiments.figure demo
 	$(BIN)/python -m experiments.results
 
-test: $(STAMP) ## run the test suite (5 minutes on 2 cores)
+test: $(STAMP) ## run the test suite (2 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2
 
 test-slow: $(STAMP) ## run what `make test` leaves out: every preset end to end on a few images (8 minutes on 2 cores)
