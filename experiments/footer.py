@@ -70,11 +70,14 @@ def _protocol(collection: Collection) -> str:
     preset = collection.preset
     line = f"protocol: {preset.protocol or 'of the preset'}; budget: {preset.budget}"
     known = _provenances(collection)
-    dirty = sum(bool(p["dirty"]) for p in known)
+    dirty, unknown = (sum(p["dirty"] is state for p in known) for state in (True, None))
     if preset.protocol != "tuned" or not known:
         return f"{line}."
     if dirty or len(known) < len(collection.records):
         return f"{line}; NOT a frozen recipe: {dirty} of {len(known)} runs come from uncommitted changes."
+    if unknown:
+        named = f"{unknown} of {len(known)} runs come from a copy without git, said to be of {_commits(known)}"
+        return f"{line}; recipe and τ list: {named}."
     return f"{line}; recipe and τ list were committed in {_commits(known)} before these runs."
 
 

@@ -56,6 +56,7 @@ def test_protocol_and_budget_are_named() -> None:
     [
         ({}, "recipe and τ list were committed in abcdef012 before these runs."),
         ({"dirty": True}, "NOT a frozen recipe: 1 of 2 runs come from uncommitted changes."),
+        ({"dirty": None}, "1 of 2 runs come from a copy without git, said to be of abcdef012."),
     ],
 )
 def test_a_tuned_table_names_the_commit_of_its_recipe_or_says_that_there_is_none(
