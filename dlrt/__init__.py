@@ -6,6 +6,7 @@ from dlrt.errors import Divergence
 from dlrt.factors import Factors, random_factors
 from dlrt.integrators import INTEGRATORS
 from dlrt.layers import LowRankConv2d, LowRankLayer, LowRankLinear
+from dlrt.predict import predictor
 from dlrt.surgery import factorize, low_rank_layers, merge
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "integrators",
     "low_rank_layers",
     "merge",
+    "predictor",
     "random_factors",
     "textbook",
 ]

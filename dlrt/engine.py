@@ -5,7 +5,7 @@ Every integrator goes through here; its equations are in its own file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -26,8 +26,9 @@ class LayerStep:
     """One layer within a step: the factors where the current flow starts, and how far each flow has moved."""
 
     base: Factors
+    earlier: dict[str, descent.Moments]  # the rule's moments of K, L and S as the last step left them, at `base`
     moved: dict[str, Tensor] = field(default_factory=dict)  # displacement of K, L and S by their flows
-    moments: dict[str, descent.Moments] = field(default_factory=dict)  # the rule's new moments, kept when the step ends
+    moments: dict[str, descent.Moments] = field(default_factory=dict)  # the rule's new moments
 
     @property
     def dK(self) -> Tensor:
@@ -53,6 +54,7 @@ class Engine(Optimizer):
     model: nn.Module
     layers: dict[str, LowRankLayer]
     others: list[Tensor]
+    in_backward: bool
 
     def direction_of_time(self, flow: str) -> int:
         """+1, or −1 for a flow that runs backward in time."""
@@ -61,7 +63,7 @@ class Engine(Optimizer):
     def _whole_step(self, closure: Closure | Sequence[Closure]) -> Tensor:
         replay = Replay(self.model) if self.new_points else None
         loss, first = self._first_gradient(closure)
-        steps = {name: LayerStep(self._decayed(tape.Y)) for name, tape in first.items() if tape.reached}
+        steps = {name: self._begin(name, tape.Y) for name, tape in first.items() if tape.reached}
         tapes = first
         try:
             for flow in self.flows:
@@ -72,16 +74,45 @@ class Engine(Optimizer):
                     with replay.again():
                         tapes = self._next_gradient(closure, first)
                 for name, step in steps.items():
-                    self._move(name, step, flow, tapes[name])
+                    self._move(step, flow, tapes[name])
                     self._end_flow(name, step, flow)
         except BaseException:
             for name, tape in first.items():
                 self.layers[name].factors = tape.Y
             raise
+        self._install(steps)
+        return loss
+
+    def _step_in_backward(self, closure: Closure | Sequence[Closure]) -> Tensor:
+        """`_whole_step` with one gradient point, the flows of a layer running as soon as its gradient is known."""
+        steps: dict[str, LayerStep] = {}
+
+        def run(name: str, tape: Gradient) -> None:
+            if name in steps:
+                raise ValueError(
+                    f"{name!r} is called again while the backward pass runs (by a checkpoint?): set in_backward=False"
+                )
+            steps[name] = step = self._begin(name, tape.Y)
+            for flow in self.flows:
+                self._move(step, flow, tape)
+                self._end_flow(name, step, flow)
+            step.moved.clear()
+            tape.clear()  # all that the layer has kept for its flows
+
+        loss, tapes = self._gradient(closure, run)
+        for name, tape in tapes.items():
+            if tape.reached:  # but by some of its calls only, as is known only now
+                run(name, tape)
+        self._install(steps)
+        return loss
+
+    def _begin(self, name: str, Y: Factors) -> LayerStep:
+        return LayerStep(self._decayed(Y), self._moments(name))
+
+    def _install(self, steps: dict[str, LayerStep]) -> None:
         for name, step in steps.items():
             self.layers[name].factors = step.base
             self._keep_moments(name, step)
-        return loss
 
     def _inner_step(self, closure: Closure | Sequence[Closure]) -> Tensor:
         """One gradient step of one flow; the flow ends after `inner_steps` of them, the step after its last flow."""
@@ -93,7 +124,7 @@ class Engine(Optimizer):
             if not tapes[name].reached and "cycle" not in self.state[layer.S]:
                 continue
             step = self._resume(name, at)
-            self._move(name, step, flow, tapes[name])
+            self._move(step, flow, tapes[name])
             if ends:
                 self._end_flow(name, step, flow)
             self._keep_moments(name, step)
@@ -127,9 +158,11 @@ class Engine(Optimizer):
             tape.rescale(first[name].scale)
         return tapes
 
-    def _gradient(self, closure: Closure | Sequence[Closure]) -> tuple[Tensor, dict[str, Gradient]]:
+    def _gradient(
+        self, closure: Closure | Sequence[Closure], complete: Callable[[str, Gradient], None] | None = None
+    ) -> tuple[Tensor, dict[str, Gradient]]:
         self.zero_grad()
-        with recording(self.layers) as tapes:
+        with recording(self.layers, complete) as tapes:
             loss = gradient_pass(closure, self.others, tapes)
         for name, layer in self.layers.items():
             if any(p.grad is not None for p in (layer.U, layer.S, layer.V)):
@@ -147,16 +180,16 @@ class Engine(Optimizer):
             raise ValueError(f"lr · decay must stay below 1, got {group['lr']} · {group['decay']}: lower one of them")
         return Y._replace(S=Y.S * (1 - group["lr"] * group["decay"]) ** group["inner_steps"])
 
-    def _move(self, name: str, step: LayerStep, flow: str, gradient: Gradient) -> None:
+    def _move(self, step: LayerStep, flow: str, gradient: Gradient) -> None:
         """One explicit Euler step of a flow: the coefficients move by −h D."""
         if not gradient.reached:
             step.moved.setdefault(flow, torch.zeros_like(_coefficients(step.base, flow)))
             return
         U, _, V = step.base
-        g = {"K": lambda: gradient.right(V), "L": lambda: gradient.left(U), "S": lambda: gradient.core(U, V)}[flow]()
+        g = gradient.right(V) if flow == "K" else gradient.left(U) if flow == "L" else gradient.core(U, V)
         group = self.param_groups[0]
         D, step.moments[flow] = descent.direction(
-            group["optimizer"], g, self._moments(name).get(flow, {}), group["betas"], group["eps"]
+            group["optimizer"], g, step.earlier.get(flow, {}), group["betas"], group["eps"]
         )
         by = -group["lr"] * self.direction_of_time(flow) * D
         step.moved[flow] = step.moved[flow] + by if flow in step.moved else by
@@ -168,12 +201,13 @@ class Engine(Optimizer):
             step.base = getattr(self, f"after_{flow}")(step)
         except Divergence as error:
             raise Divergence(f"{name}: {error}", name) from error
+        if step.base is old:
+            return
         later = self.flows[self.flows.index(flow) + 1 :]
         # Within a gradient point a basis only grows, by columns behind the old ones.
         grows, by_index = bool(later) and later[0] not in self.new_points, self.param_groups[0]["transport"] == "index"
-        earlier = self._moments(name)
-        pending = [key for key in earlier if key not in step.moments]  # the others are replaced when the step ends
-        self.state[self.layers[name].S].update(descent.carry(earlier, pending, old, step.base, grows, by_index))
+        pending = [key for key in step.earlier if key not in step.moments]  # the others are replaced by the new ones
+        step.earlier |= descent.carry(step.earlier, pending, old, step.base, grows, by_index)
         step.moments = descent.carry(step.moments, list(step.moments), old, step.base, grows, by_index)
 
     def _moments(self, name: str) -> dict[str, descent.Moments]:
@@ -182,17 +216,17 @@ class Engine(Optimizer):
         return {flow: state[flow] for flow in self.flows if flow in state}
 
     def _keep_moments(self, name: str, step: LayerStep) -> None:
-        if self.param_groups[0]["optimizer"] != "sgd":
-            self.state[self.layers[name].S].update(step.moments)
-        step.moments = {}
+        new = {flow: moments for flow, moments in step.moments.items() if moments}  # sgd has none
+        self.state[self.layers[name].S].update(step.earlier | new)
 
     def _resume(self, name: str, at: int) -> LayerStep:
         """The layer's step as the last call left it; a layer first reached in a later flow has not moved before."""
         cycle = self.state[self.layers[name].S].get("cycle")
         if cycle is not None:
             moved = {flow: cycle[flow] for flow in self.flows if flow in cycle}
-            return LayerStep(Factors(*(cycle[f"base_{factor}"] for factor in "USV")), moved)
-        step = LayerStep(self._decayed(self.layers[name].factors))
+            base = Factors(*(cycle[f"base_{factor}"] for factor in "USV"))
+            return LayerStep(base, self._moments(name), moved)
+        step = self._begin(name, self.layers[name].factors)
         for flow in self.flows[:at]:
             step.moved[flow] = torch.zeros_like(_coefficients(step.base, flow))
             self._end_flow(name, step, flow)
@@ -221,4 +255,4 @@ class Engine(Optimizer):
 
 def _coefficients(Y: Factors, flow: str) -> Tensor:
     """K = U S, L = V Sᵀ or S."""
-    return {"K": lambda: Y.U @ Y.S, "L": lambda: Y.V @ Y.S.mT, "S": lambda: Y.S}[flow]()
+    return Y.U @ Y.S if flow == "K" else Y.V @ Y.S.mT if flow == "L" else Y.S

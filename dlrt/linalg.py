@@ -5,16 +5,33 @@ Letters: m outputs, n inputs, r rank, b batch. Pure functions of tensors; nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from dlrt import gram
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
 
 
+@contextmanager
+def plain() -> Iterator[None]:
+    """Within: Householder QR and SVD throughout, the oracle of the fast factorisations of `dlrt.gram`."""
+    before, gram.enabled = gram.enabled, False
+    try:
+        yield
+    finally:
+        gram.enabled = before
+
+
 def orthonormalize(X: Tensor) -> Tensor:
-    """Orthonormal basis (m, r) of the columns of X (m, r), by Householder QR."""
-    return torch.linalg.qr(X).Q
+    """Orthonormal basis (m, r) of the columns of X (m, r), r ≤ m."""
+    Q = gram.cholesky_qr(X, _resolved(X.dtype) * torch.linalg.vector_norm(X))
+    Q = Q if Q is None else gram.cholesky_qr(Q, 0.1, X.dtype)
+    return torch.linalg.qr(X).Q if Q is None else Q
 
 
 def complement(U: Tensor, D: Tensor) -> Tensor:
@@ -27,22 +44,38 @@ def complement(U: Tensor, D: Tensor) -> Tensor:
         U: (m, r₀), orthonormal columns.
         D: (m, r), the displacement of the K- or L-step.
     """
-    free, largest = U.shape[0] - U.shape[1], D.abs().max()
+    free, size, Q = U.shape[0] - U.shape[1], torch.linalg.vector_norm(D), None
+    if D.shape[1] <= free and bool(size > 0):
+        Q = gram.cholesky_qr(_project_out(U, D), _resolved(D.dtype) * size)
+    if Q is None:
+        Q = _independent(U, D, free)
+    # A direction just above the floor carries up to eps/ε of U; twice is enough.
+    W = _project_out(U, Q)
+    Q = gram.cholesky_qr(W, 0.1, W.dtype)
+    return torch.linalg.qr(W).Q if Q is None else Q
+
+
+def _resolved(dtype: torch.dtype) -> float:
+    """Smallest pivot, relative to the norm, that is above ε and that Cholesky QR in float64 resolves."""
+    return max(100 * torch.finfo(dtype).eps, 1e-6)
+
+
+def _independent(U: Tensor, D: Tensor, free: int) -> Tensor:
+    """Orthonormal basis of the at most `free` directions of (I − U Uᵀ) D above ε‖D‖, by Householder QR and SVD."""
+    largest = D.abs().max()
     if free == 0 or not bool(largest > 0):
         return U[:, :0]
-    D = D / largest  # a norm of squares would over- or underflow long before D does
-    W = _project_out(U, D)
-    Q, R = torch.linalg.qr(W)
+    D = D / largest  # a norm of squares over- or underflows long before D does
+    Q, R = torch.linalg.qr(_project_out(U, D))
     floor = 100 * torch.finfo(D.dtype).eps * torch.linalg.matrix_norm(D)
-    if W.shape[1] > free or bool((R.diagonal().abs() <= floor).any()):
+    if R.shape[1] > free or bool((R.diagonal().abs() <= floor).any()):
         A, sigma, _ = svd(R)
         Q = Q @ A[:, : min(free, int((sigma > floor).sum()))]
-    # A direction just above the floor carries up to eps/ε of U; twice is enough.
-    return orthonormalize(_project_out(U, Q))
+    return Q
 
 
 def _project_out(U: Tensor, X: Tensor) -> Tensor:
-    return X - U @ (U.mT @ X)
+    return torch.addmm(X.mT, X.mT @ U, U.mT, alpha=-1).mT  # transposed: tall and by columns is what LAPACK takes
 
 
 def svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,16 +125,50 @@ def truncate(Y: Factors, tau: float | None, min_rank: int = 1, max_rank: int | N
         Y: U (m, k) and V (n, l) orthonormal, S (k, l).
         tau: relative tolerance in [0, 1); None keeps `max_rank` singular values, whatever their size.
     """
-    A, sigma, Bt = svd(Y.S)
-    upper = len(sigma) if max_rank is None else min(max_rank, len(sigma))
-    rank = upper if tau is None else truncation_rank(sigma, tau, min_rank, max_rank)
-    return Factors(polish(Y.U @ A[:, :rank]), torch.diag(sigma[:rank]), polish(Y.V @ Bt[:rank].mT))
+    A, sigma, B = _leading_triplets(Y.S, partial(_rank, tau=tau, min_rank=min_rank, max_rank=max_rank))
+    return Factors(polish(Y.U @ A), torch.diag(sigma), polish(Y.V @ B))
+
+
+def truncate_product(
+    U: Tensor, L: Tensor, tau: float | None, min_rank: int = 1, max_rank: int | None = None
+) -> Factors:
+    """U Lᵀ truncated as by `truncate`, for U (m, k) orthonormal and any L (n, k)."""
+    A, sigma, B = _leading_triplets(L, partial(_rank, tau=tau, min_rank=min_rank, max_rank=max_rank))
+    return Factors(polish(U @ B), torch.diag(sigma), polish(A))
+
+
+def _rank(sigma: Tensor, tau: float | None, min_rank: int, max_rank: int | None) -> int:
+    if tau is None:
+        return len(sigma) if max_rank is None else min(max_rank, len(sigma))
+    return truncation_rank(sigma, tau, min_rank, max_rank)
+
+
+def _leading_triplets(X: Tensor, choose: Callable[[Tensor], int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Leading singular triplets A (n, r₁), σ (r₁,), B (k, r₁) of X (n, k), r₁ = choose(all σ, descending)."""
+    triplets = None if X.dtype == torch.float64 else gram.leading_triplets(X, choose)
+    if triplets is None:
+        Q, R = torch.linalg.qr(X) if X.shape[0] > X.shape[1] else (None, X)
+        A, sigma, Bt = svd(R)
+        rank = choose(sigma)
+        A = A[:, :rank] if Q is None else Q @ A[:, :rank]
+        triplets = A, sigma[:rank], Bt[:rank].mT
+    A, sigma, B = (x.to(X.dtype) for x in triplets)
+    return A, sigma, B
 
 
 def polish(Q: Tensor) -> Tensor:
     """The nearest orthonormal basis to a nearly orthonormal Q (m, r), by one Newton–Schulz step: error e becomes e².
 
-    Rotating a basis by a float32 orthogonal factor costs 1e-7 of orthogonality, every step anew: without this the
-    rotations of 10,000 steps add up.
+    Rotating a basis by a float32 orthogonal factor costs up to 1e-7 of orthogonality, every step anew: without this
+    the rotations of 10,000 steps add up. A wide basis whose error is still that of rounding is left as it is.
     """
-    return 1.5 * Q - 0.5 * Q @ (Q.mT @ Q)
+    if Q.shape[1] >= 64 and _orthogonal(Q, some=Q.shape[1] // 8):
+        return Q
+    return torch.addmm(Q, Q, Q.mT @ Q, beta=1.5, alpha=-0.5)
+
+
+def _orthogonal(Q: Tensor, some: int) -> bool:
+    """Whether every `some`-th column of Q is orthonormal to all columns, to rounding."""
+    error = Q.mT @ Q[:, ::some]
+    error[::some].diagonal().sub_(1)
+    return bool(error.abs().max() < 8 * torch.finfo(Q.dtype).eps)

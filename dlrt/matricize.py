@@ -29,7 +29,8 @@ class LinearView:
         return delta @ U
 
     def inner(self, delta: Tensor, a: Tensor) -> Tensor:
-        return delta.reshape(-1, delta.shape[-1]).mT @ a.reshape(-1, a.shape[-1])
+        # (aᵀδ)ᵀ: for thin a up to three times as fast on a CPU as δᵀa
+        return (a.reshape(-1, a.shape[-1]).mT @ delta.reshape(-1, delta.shape[-1])).mT
 
     def adjoint(self, x: Tensor, p: Tensor) -> Tensor:
         return self.inner(x, p)
@@ -64,7 +65,7 @@ class ConvView:
         return self.expand(delta, U.mT)
 
     def inner(self, delta: Tensor, a: Tensor) -> Tensor:
-        return _rows(delta).flatten(0, 2).mT @ _rows(a).flatten(0, 2)
+        return (_rows(a).flatten(0, 2).mT @ _rows(delta).flatten(0, 2)).mT  # as LinearView.inner
 
     def adjoint(self, x: Tensor, p: Tensor) -> Tensor:
         shape = (p.shape[1], self.channels, *self.kernel)

@@ -9,10 +9,10 @@ and xV and δU are by-products of the layer's forward and backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,9 +43,10 @@ class Gradient:
     known already, and only those with the further columns are computed.
     """
 
-    def __init__(self, Y: Factors, view: View) -> None:
-        self.Y, self.view = Y, view
+    def __init__(self, Y: Factors, view: View, complete: Callable[[Gradient], None] | None = None) -> None:
+        self.Y, self.view, self.complete = Y, view, complete
         self.calls: list[Call] = []
+        self.open = 0  # calls that the backward pass has not come by yet
         self.armed = False  # whether the backward pass that runs is the step's own
         self.scale: Tensor | float = 1.0
 
@@ -63,11 +64,16 @@ class Gradient:
         if not p.requires_grad:
             p.requires_grad_()
         z = self.view.expand(p, U, bias)
-        x, version, delta = x.detach(), x._version, list[Tensor]()
+        self.open += 1
+        # The hooks live as long as the graph, to the end of the pass: what they hold is taken from them on arrival.
+        kept, delta = [(x.detach(), x._version, xV.detach())], list[Tensor]()
 
         def arrive(deltaU: Tensor) -> None:
             if self.armed:
-                self.calls.append(Call(x, version, xV.detach(), delta[-1], deltaU))
+                self.calls.append(Call(*kept.pop(), delta.pop(), deltaU))
+                self.open -= 1
+                if self.open == 0 and self.complete is not None:
+                    self.complete(self)
             elif torch.is_grad_enabled():
                 raise NotImplementedError(
                     "a closure cannot differentiate gradients: create_graph=True is not supported"
@@ -106,6 +112,9 @@ class Gradient:
     def core(self, U: Tensor, V: Tensor) -> Tensor:
         """Uᵀ G V (k, l)."""
         view, new_U, new_V = self.view, U[:, self.Y.U.shape[1] :], V[:, self.Y.V.shape[1] :]
+        if self._rows() <= max(len(U), len(V)):  # then δU and xV are smaller than G V and Gᵀ U
+            products = (view.inner(self._deltaU(c, new_U), self._xV(c, new_V)) for c in self._checked())
+            return self._sum(products)
         left = U.mT @ self.GV
         if new_V.shape[1] == 0:
             return left
@@ -114,6 +123,15 @@ class Gradient:
             products = (view.inner(view.left(c.delta, new_U), view.right(c.x, new_V)) for c in self._checked())
             right = torch.cat([right, self._sum(products)])
         return torch.cat([left, right], 1)
+
+    def _rows(self) -> int:
+        return sum(c.xV.numel() for c in self.calls) // max(1, self.Y.V.shape[1])
+
+    def _deltaU(self, c: Call, new: Tensor) -> Tensor:
+        return torch.cat([c.deltaU, self.view.left(c.delta, new)], self.view.dim) if new.shape[1] else c.deltaU
+
+    def _xV(self, c: Call, new: Tensor) -> Tensor:
+        return torch.cat([c.xV, self.view.right(c.x, new)], self.view.dim) if new.shape[1] else c.xV
 
     def tangent_norm2(self) -> Tensor:
         """‖P(Y) G‖², the squared norm of the gradient's part in the tangent space of the rank-r matrices at Y."""
@@ -130,6 +148,12 @@ class Gradient:
         for known in {"GV", "GtU"} & self.__dict__.keys():
             self.__dict__[known] = self.__dict__[known] * scale
 
+    def clear(self) -> None:
+        """Forget the calls and the products known from them."""
+        self.calls.clear()
+        for known in {"GV", "GtU"} & self.__dict__.keys():
+            del self.__dict__[known]
+
     def _checked(self) -> Iterator[Call]:
         dtype = self.Y.U.dtype
         for c in self.calls:
@@ -143,15 +167,23 @@ class Gradient:
             yield c if same else Call(c.x.to(dtype), 0, c.xV.to(dtype), c.delta.to(dtype), c.deltaU.to(dtype))
 
     def _sum(self, products: Iterator[Tensor]) -> Tensor:
-        total = sum(products)
-        assert isinstance(total, Tensor)
+        total = reduce(torch.add, products)
         return total if isinstance(self.scale, float) and self.scale == 1 else total * self.scale
 
 
 @contextmanager
-def recording(layers: Mapping[str, LowRankLayer]) -> Iterator[dict[str, Gradient]]:
-    """Record the gradient of each layer, by its name, for the forward passes within the context."""
-    tapes = {name: Gradient(layer.factors, layer.view) for name, layer in layers.items()}
+def recording(
+    layers: Mapping[str, LowRankLayer], complete: Callable[[str, Gradient], None] | None = None
+) -> Iterator[dict[str, Gradient]]:
+    """Record the gradient of each layer, by its name, for the forward passes within the context.
+
+    Args:
+        complete: called, within the backward pass, when it has come by all calls of a layer.
+    """
+    tapes = {
+        name: Gradient(layer.factors, layer.view, complete and partial(complete, name))
+        for name, layer in layers.items()
+    }
     for name, layer in layers.items():
         layer.tape = tapes[name]
     try:

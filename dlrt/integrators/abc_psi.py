@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from dlrt.engine import LayerStep
 from dlrt.factors import Factors
 from dlrt.integrators.base import Integrator
-from dlrt.linalg import complement
+from dlrt.linalg import complement, truncate_product
 
 
 class AugmentedBackwardCorrectedPSI(Integrator):
@@ -32,5 +32,4 @@ class AugmentedBackwardCorrectedPSI(Integrator):
 
     def after_L(self, step: LayerStep) -> Factors:
         U, S, V0 = step.base
-        P, R = torch.linalg.qr(V0 @ S.mT + step.dL)  # the SVD of R is that of L(t₁), up to P
-        return self._truncate(Factors(U, R.mT, P), rank=S.shape[1])
+        return truncate_product(U, torch.addmm(step.dL, V0, S.mT), **self._bounds(rank=S.shape[1]))

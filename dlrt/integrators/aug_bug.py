@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from dlrt.engine import LayerStep
 from dlrt.factors import Factors
 from dlrt.integrators.base import Integrator
-from dlrt.linalg import complement
+from dlrt.linalg import complement, truncate
 
 
 class AugmentedBUG(Integrator):
@@ -34,4 +34,4 @@ class AugmentedBUG(Integrator):
 
     def after_S(self, step: LayerStep) -> Factors:
         U, S, V = step.base
-        return self._truncate(Factors(U, S + step.dS, V), rank=step.dK.shape[1])
+        return truncate(Factors(U, S + step.dS, V), **self._bounds(rank=step.dK.shape[1]))

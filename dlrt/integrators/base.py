@@ -13,6 +13,7 @@ gradient), and says in `after_K`, `after_L`, `after_S` what the factors are when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -23,8 +24,7 @@ from dlrt.closures import Closure
 from dlrt.engine import Engine, LayerStep
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
-from dlrt.linalg import truncate
-from dlrt.options import BaseOptimizer, base_factory, check_options
+from dlrt.options import BaseOptimizer, base_factory, check_in_backward, check_options
 from dlrt.surgery import low_rank_layers
 
 
@@ -50,6 +50,9 @@ class Integrator(Engine):
         betas, eps: constants of the momentum (β₁) and Adam rules.
         max_grad_norm: None, or the norm to which the gradient is clipped: P(Y)G over all layers and the gradient of all
             other parameters, jointly.
+        in_backward: run a layer's flows within the backward pass, as soon as it has come by the layer, and free there
+            what is kept for them: inputs, cotangents, xV, δU. The result is the same to the last bit. A step then needs
+            one gradient point, inner_steps = 1, one closure and no clipping. Not part of `state_dict`.
 
     Parameter group 0 holds the factors; the base optimiser's own groups follow (one, unless it makes more) with all
     other parameters, so that schedulers reach both. The rules' moments and the base optimiser's state are in `state`.
@@ -78,6 +81,7 @@ class Integrator(Engine):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         max_grad_norm: float | None = None,
+        in_backward: bool = False,
     ) -> None:
         options: dict[str, Any] = dict(lr=lr, tau=tau, min_rank=min_rank, max_rank=max_rank, optimizer=optimizer)
         options |= dict(decay=decay, inner_steps=inner_steps, transport=transport, max_grad_norm=max_grad_norm)
@@ -86,7 +90,8 @@ class Integrator(Engine):
             raise ValueError(f"{type(self).__name__} keeps its rank and takes no tau, got {tau}: leave tau=None")
         if not isinstance(model, nn.Module):
             raise ValueError(f"an integrator takes the model itself, not its parameters, got {type(model).__name__}")
-        self.model = model
+        self.model, self.in_backward = model, in_backward
+        check_in_backward(in_backward, self.passes, inner_steps, max_grad_norm)
         trainable = {k: m for k, m in low_rank_layers(model).items() if all(p.requires_grad for p in (m.U, m.S, m.V))}
         if not trainable:
             raise ValueError("the model has no low-rank layer to train: call dlrt.factorize(model, ...) first")
@@ -142,20 +147,27 @@ class Integrator(Engine):
         point, the later passes repeat the first one's random numbers, and buffers keep what the first one left.
         """
         self._check_cycle()
-        loss = self._whole_step(closure) if self.param_groups[0]["inner_steps"] == 1 else self._inner_step(closure)
-        if not bool(torch.stack([layer.S.sum() for layer in self.layers.values()]).isfinite().all()):
-            name = next(name for name, layer in self.layers.items() if not bool(layer.S.sum().isfinite()))
-            raise Divergence(f"the coefficients of {name} are not finite: lower the learning rate", name)
+        inner_steps, max_grad_norm = (self.param_groups[0][key] for key in ("inner_steps", "max_grad_norm"))
+        if self.in_backward:
+            closures = 1 if callable(closure) else len(closure or ())
+            check_in_backward(True, self.passes, inner_steps, max_grad_norm, closures)
+            loss = self._step_in_backward(closure)
+        else:
+            loss = self._whole_step(closure) if inner_steps == 1 else self._inner_step(closure)
+        sums = torch.stack([layer.S.sum() for layer in self.layers.values()]).tolist()  # one synchronisation
+        for name, total in zip(self.layers, sums, strict=True):
+            if not math.isfinite(total):
+                raise Divergence(f"the coefficients of {name} are not finite: lower the learning rate", name)
         if self.base is not None:
             self.base.step()
         return loss
 
-    def _truncate(self, Y: Factors, rank: int) -> Factors:
-        """Y within τ and the bounds of the rank, or, without τ, of the old rank."""
+    def _bounds(self, rank: int) -> dict[str, Any]:
+        """What the truncation goes by: τ and the bounds of the rank, or, without τ, the old rank."""
         group = self.param_groups[0]
         if group["tau"] is None:
-            return truncate(Y, None, max_rank=rank)
-        return truncate(Y, group["tau"], group["min_rank"], group["max_rank"])
+            return {"tau": None, "max_rank": rank}
+        return {key: group[key] for key in ("tau", "min_rank", "max_rank")}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused once the integrator is built: its groups follow from the model."""
@@ -184,7 +196,7 @@ class Integrator(Engine):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy.deepcopy of an integrator together with its model."""
-        own = {key: vars(self)[key] for key in ("model", "layers", "others", "base")}
+        own = {key: vars(self)[key] for key in ("model", "layers", "others", "base", "in_backward")}
         return super().__getstate__() | own
 
     def _share_state(self) -> None:

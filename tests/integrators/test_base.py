@@ -48,7 +48,7 @@ def test_cost_in_matrix_products_and_no_dense_matrix(name):
     A pass over a layer (m, n) takes xV and the input's cotangent (n each), pUᵀ and δU (m each); the gradient's products
     GV and GᵀU take m and n, and the augmented blocks δŨ, xᵀ(δŨ) or xṼ another m + n; all times b·r.
     """
-    b, r, sizes = 40, 5, [31, 37, 43]
+    b, r, sizes = 30, 5, [31, 37, 43]
     model = nn.Sequential(nn.Linear(31, 37, bias=False), nn.Tanh(), nn.Linear(37, 43, bias=False), nn.Tanh())
     dlrt.factorize(model, rank=r, init="orthonormal")
     x = torch.randn(b, 31, requires_grad=True)
@@ -57,12 +57,12 @@ def test_cost_in_matrix_products_and_no_dense_matrix(name):
         stepper.step(lambda: model(x).square().mean())
     # Each pass takes 2 (m + n) r; what follows is per step, then the r × r and corner terms.
     after = {
-        "psi": lambda m, n: m + m + n,
+        "psi": lambda m, n: m + r + n,
         "bc_psi": lambda m, n: m + n,
         "abc_psi": lambda m, n: 2 * m + 2 * n,
-        "bug": lambda m, n: 2 * m + n,
-        "aug_bug": lambda m, n: 2 * m + 2 * n + r,
-        "parallel_bug": lambda m, n: m + n,
+        "bug": lambda m, n: m + n + r,
+        "aug_bug": lambda m, n: 2 * m + 2 * n + 4 * r,  # the whole core, of 2r × 2r, from [δU, δŨ] and [xV, xṼ]
+        "parallel_bug": lambda m, n: m + n + r,
     }[name]
     passes = {"abc_psi": 1, "aug_bug": 1, "parallel_bug": 1, "bug": 2, "bc_psi": 2, "psi": 3}[name]
     pairs = list(zip(sizes[1:], sizes[:-1], strict=True))
@@ -260,6 +260,7 @@ def test_a_non_finite_core_is_divergence_and_names_the_layer():
         ({"transport": "reset"}, "transport must be one of"),
         ({"max_grad_norm": 0.0}, "max_grad_norm must be"),
         ({"base_optimizer": "adam"}, "base_optimizer must be a function"),
+        ({"in_backward": 1}, "in_backward must be True or False, got 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):
@@ -477,19 +478,44 @@ def test_a_step_that_fails_halfway_leaves_the_weights(name):
     assert all(torch.equal(v, before[k]) for k, v in p.model.state_dict().items())
 
 
+def break_layer(monkeypatch, stepper, layer):
+    """Let the coefficients of one layer overflow before the step's truncation."""
+    last = f"after_{stepper.flows[-1]}"
+    truncate = getattr(stepper, last)
+
+    def broken(step):
+        if len(step.base.U) == layer.matrix_shape[0]:
+            step.base = step.base._replace(S=step.base.S * float("inf"))
+        return truncate(step)
+
+    monkeypatch.setattr(stepper, last, broken)
+
+
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_divergence_names_the_layer(name, monkeypatch):
     p = problem("mlp")
-    target = p.layers[1].matrix_shape[0]
-    real = dlrt.integrators.base.truncate
-
-    def broken(Y, *args, **kwargs):
-        return real(Y._replace(S=Y.S * float("inf")) if len(Y.U) == target else Y, *args, **kwargs)
-
-    monkeypatch.setattr(dlrt.integrators.base, "truncate", broken)
+    stepper = dlrt.INTEGRATORS[name](p.model, lr=0.1, tau=0.1)
+    break_layer(monkeypatch, stepper, p.layers[1])
     with pytest.raises(dlrt.Divergence, match="2: the coefficients are not finite") as caught:
-        dlrt.INTEGRATORS[name](p.model, lr=0.1, tau=0.1).step(p.closure)
+        stepper.step(p.closure)
     assert caught.value.layer == "2"
+
+
+@pytest.mark.parametrize("in_backward", [False, True])
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_a_step_that_diverges_leaves_factors_and_moments(name, in_backward, monkeypatch):
+    """After the failed step, all goes on as if it had never been tried."""
+    p = problem("mlp")
+    stepper = dlrt.INTEGRATORS[name](p.model, lr=0.01, tau=0.1, optimizer="adam", in_backward=in_backward)
+    stepper.step(p.closure)
+    x, y = torch.randn(20, 12), torch.randint(0, 4, (20,))
+    model, twin = copy.deepcopy((p.model, stepper))
+    with monkeypatch.context() as patch, pytest.raises(dlrt.Divergence, match="2: the coefficients"):
+        break_layer(patch, stepper, p.layers[1])
+        stepper.step(lambda: F.cross_entropy(p.model(x), y))
+    for net, integrator in ((p.model, stepper), (model, twin)):
+        integrator.step(lambda net=net: F.cross_entropy(net(x), y))
+    assert all(torch.equal(a, b) for a, b in zip(p.model.parameters(), model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", [n for n in EVERY if n not in ADAPTIVE])
