@@ -27,7 +27,7 @@ from experiments.signals import Preempted, leave, preemption
 from experiments.structure import final_structure, structure_of
 from experiments.summary import already, label, outcome, unused
 from experiments.timing import measure
-from experiments.trainer import SELECTED_BY, Row, accuracy, fit
+from experiments.trainer import SELECTED_BY, Row, Seconds, accuracy, fit
 from experiments.validate import validate
 
 Record = dict[str, Any]
@@ -80,11 +80,14 @@ class Run:
         assert self.display is not None
         self.display.batch()
 
-    def end(self, row: Row, seconds: float) -> None:
+    def end(self, row: Row, seconds: Seconds) -> None:
         """An epoch is done."""
         assert self.display is not None
         self.record["history"].append(row)
-        self.record["timing"]["epoch_seconds"].append(round(seconds, 3))
+        timing = self.record["timing"]
+        timing["epoch_seconds"].append(round(seconds.epoch, 3))
+        for key, value in {"train_seconds": seconds.train, "step_seconds": seconds.step}.items():
+            timing[key] = round(timing.get(key, 0.0) + value, 6)  # of all epochs, so that committed records keep them
         self.logger.log_epoch(row)
         self.display.end(row)
 

@@ -21,10 +21,10 @@ from experiments.timing_tasks import TASKS, Batches, inputs_of
 class Stopwatch:
     """A network and the seconds that each of its works took: a training step or a prediction, as the task says."""
 
-    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, config: dict[str, Any], device: torch.device, sample: Batches) -> None:
         self.device, self.free = device, _allocated(device)
         self.net = build.model(config).to(device)
-        self.work = TASKS[config["task"]](self.net, config)
+        self.work = TASKS[config["task"]](self.net, config, sample)
         self.seconds: list[float] = []
         self.loss, self.images = math.nan, 0
         self.peak_bytes: int | None = None
@@ -69,12 +69,12 @@ def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple
     Raises:
         Divergence: a loss is not finite.
     """
-    timing, inputs = config["timing"], inputs_of(config, data)
-    own = Stopwatch(config, device)
+    timing, inputs, sample = config["timing"], inputs_of(config, data), next(inputs_of(config, data))
+    own = Stopwatch(config, device, sample)
     own.warm_up(islice(inputs, timing["warmup"]))
     reference = None
     if build.factorises(config["integrator"]["name"]):
-        reference = Stopwatch(dense(config), device)
+        reference = Stopwatch(dense(config), device, sample)
         reference.warm_up(islice(inputs, timing["warmup"]))
     for i, batches in enumerate(islice(inputs, timing["repeats"])):
         own.time(batches)

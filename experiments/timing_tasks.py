@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlrt import predictor
 from experiments import build
 from experiments.data import Split, Splits
 
@@ -17,7 +18,7 @@ Batches = list[tuple[Tensor, Tensor]]
 Work = Callable[[Batches], Tensor]  # returns the loss, the last batch's or the mean
 
 
-def _training(net: nn.Module, config: dict[str, Any]) -> Work:
+def _training(net: nn.Module, config: dict[str, Any], sample: Batches) -> Work:
     """Whole steps, with the loss and the hits: forward, backward, all flows, truncation, updates."""
     integrator = build.integrator(config, net.train())
 
@@ -39,15 +40,16 @@ def _closure(net: nn.Module, x: Tensor, y: Tensor, hits: list[Tensor]) -> Callab
     return closure
 
 
-def _prediction(net: nn.Module, config: dict[str, Any]) -> Work:
-    """The forward pass alone, with the mean loss and the hits."""
-    net.eval()
+def _prediction(net: nn.Module, config: dict[str, Any], sample: Batches) -> Work:
+    """The forward pass alone, with the mean loss and the hits, by `dlrt.predictor` of the net, made for the sample."""
+    plain = predictor(net, sample[0][0])
+    net.cpu()  # a GPU's peak of memory is that of the plain net
 
     @torch.no_grad()
     def work(batches: Batches) -> Tensor:
         losses, hits = [], []
         for x, y in batches:
-            logits = net(x)
+            logits = plain(x)
             losses.append(F.cross_entropy(logits, y, reduction="sum"))
             hits.append((logits.argmax(1) == y).sum())
         _ = torch.stack(hits).sum()
@@ -56,7 +58,11 @@ def _prediction(net: nn.Module, config: dict[str, Any]) -> Work:
     return work
 
 
-TASKS = {"time_training": _training, "time_prediction": _prediction}
+# of a net, its config and the batches of one work: what is made here of the net is not timed
+TASKS: dict[str, Callable[[nn.Module, dict[str, Any], Batches], Work]] = {
+    "time_training": _training,
+    "time_prediction": _prediction,
+}
 
 
 def inputs_of(config: dict[str, Any], data: Splits) -> Iterator[Batches]:

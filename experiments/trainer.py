@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +29,23 @@ class Collapse(Divergence):
     """The accuracy is still that of guessing: what the papers count as a failed run."""
 
 
+class Seconds(NamedTuple):
+    """Wall-clock seconds of an epoch: all of it, its training without the evaluation, the integrator's steps alone.
+
+    What is in `train` but not in `step` goes to data, schedule, metrics and display.
+    """
+
+    epoch: float
+    train: float
+    step: float
+
+
 class Watch(Protocol):
     """Told how a training goes on."""
 
     def begin(self, epoch: int) -> None: ...
     def batch(self) -> None: ...
-    def end(self, row: Row, seconds: float) -> None: ...
+    def end(self, row: Row, seconds: Seconds) -> None: ...
 
 
 @dataclass
@@ -65,9 +76,11 @@ def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any]
         start = time.perf_counter()
         if epoch > cfg["epochs"] - cfg["fixed_rank_epochs"]:
             integrator.param_groups[0]["tau"] = None
-        row = {"epoch": epoch} | train_epoch(net, integrator, scheduler, data, cfg, steps, order, watch)
+        trained, stepping = train_epoch(net, integrator, scheduler, data, cfg, steps, order, watch)
+        training = time.perf_counter() - start
+        row = {"epoch": epoch} | trained
         row |= evaluate(net, data, cfg) | structure_of(net) | {"singular_values": spectrum_of(net)}
-        watch.end(row, time.perf_counter() - start)
+        watch.end(row, Seconds(time.perf_counter() - start, training, stepping))
         check_collapse(row, cfg)
         if is_candidate(epoch, cfg) and (best is None or row[score] > best.row[score]):
             best = Selection(row, {name: x.detach().clone() for name, x in net.state_dict().items()})
@@ -85,25 +98,36 @@ def train_epoch(
     steps: int,
     order: torch.Generator,
     watch: Watch,
-) -> Row:
-    """One epoch; its mean loss and accuracy are those before each step, the rate that of the last step."""
+) -> tuple[Row, float]:
+    """One epoch: its row, and the seconds within `integrator.step`.
+
+    The mean loss and accuracy are those before each step, the rate that of the last step.
+    """
     net.train()
-    device = data.train.labels.device
-    loss_sum, hits = torch.zeros((), device=device), torch.zeros((), device=device, dtype=torch.long)
-    lr, seen = 0.0, 0
+    losses, guesses, labels = list[Tensor](), list[Tensor](), list[Tensor]()
+    lr = seconds = 0.0
     for x, y in islice(data.batches(data.train, cfg["batch_size"], order), steps):
         outputs: list[Tensor] = []
-        loss = integrator.step(_closure(net, x, y, cfg["label_smoothing"], outputs))
+        closure = _closure(net, x, y, cfg["label_smoothing"], outputs)
+        start = time.perf_counter()
+        losses.append(integrator.step(closure))
+        seconds += time.perf_counter() - start
         lr = integrator.param_groups[0]["lr"]
         scheduler.step()
-        seen += len(y)
-        loss_sum += loss * len(y)
-        hits += (outputs[0].argmax(1) == y).sum()  # the first of the passes is the one at Y₀
+        guesses.append(outputs[0].argmax(1))  # the first of the passes is the one at Y₀
+        labels.append(y)
         watch.batch()
-    mean = loss_sum.item() / seen
+    mean = mean_loss(losses, [len(y) for y in labels])
     if not math.isfinite(mean):
         raise Divergence(f"the mean loss of the epoch is {mean}: lower the learning rate")
-    return {"lr": lr, "loss": mean, "train_accuracy": hits.item() / seen}
+    hits = torch.cat(guesses) == torch.cat(labels)
+    return {"lr": lr, "loss": mean, "train_accuracy": hits.sum().item() / len(hits)}, seconds
+
+
+def mean_loss(losses: list[Tensor], sizes: list[int]) -> float:
+    """Mean over all images of the batches' mean losses; the float32 sum goes from one batch to the next."""
+    sums = torch.stack(losses).float().cpu() * torch.tensor(sizes)
+    return float(sums.numpy().cumsum()[-1]) / sum(sizes)
 
 
 def schedule(cfg: dict[str, Any], steps_per_epoch: int) -> Callable[[int], float]:

@@ -1,6 +1,6 @@
 """Training, validation and test images that live on the device as whole tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -82,17 +82,15 @@ class Splits:
                 f"batch_size is {batch_size}: give at least 1, and with drop_last at most the "
                 f"{len(split)} images of the part"
             )
-        images, labels = split.images, split.labels
-        order = None
-        if generator is not None:
-            order = torch.randperm(len(split), generator=generator, device=generator.device).to(labels.device)
         end = len(split) - len(split) % batch_size if drop_last else len(split)
-        for start in range(0, end, batch_size):
-            part = slice(start, start + batch_size)
-            if order is None:
-                yield self._normalized(images[part]), labels[part]
-            else:
-                yield self._normalized(images.index_select(0, order[part])), labels[order[part]]
+        images: Iterable[Tensor] = split.images[:end].split(batch_size)
+        labels = split.labels[:end]
+        if generator is not None:
+            order = torch.randperm(len(split), generator=generator, device=generator.device).to(labels.device)[:end]
+            images = (split.images.index_select(0, rows) for rows in order.split(batch_size))
+            labels = split.labels.index_select(0, order)  # at once: between two steps each call of torch costs 10 µs
+        for x, y in zip(images, labels.split(batch_size), strict=True):
+            yield self._normalized(x), y
 
     def _normalized(self, images: Tensor) -> Tensor:
         scale = 255.0 if images.dtype == torch.uint8 else 1.0

@@ -69,6 +69,18 @@ def test_drop_last_drops_the_incomplete_batch_only(splits):
     assert [len(y) for _, y in epoch(splits, batch_size=N, drop_last=True)] == [N]
 
 
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_the_order_is_torchs_permutation_of_the_seed_and_the_pixels_are_bit_by_bit_the_same(splits, drop_last):
+    """Records are reproduced only if neither ever changes."""
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(4))
+    batches = epoch(splits, seed=4, drop_last=drop_last)
+    assert len(batches) == (6 if drop_last else 7)
+    for i, (x, y) in enumerate(batches):
+        rows = order[16 * i : 16 * (i + 1)]
+        assert torch.equal(y, rows)
+        assert torch.equal(x, (splits.train.images[rows].float() - 255 * 0.1307) * (1 / (255 * 0.3081)))
+
+
 def test_float_images_keep_their_scale_and_are_not_written_to():
     images = torch.rand(5, 3)
     kept = images.clone()

@@ -98,7 +98,9 @@ def test_a_run_leaves_one_record_of_the_specified_form(tmp_path: Path, capsys: p
     assert final["selected_by"] == "val_accuracy" and final["shapes"] == {"0": [16, 8], "2": [3, 16]}
     assert final["eval_params"] == sum(r * sum(final["shapes"][name]) for name, r in final["ranks"].items())
     assert final["dense_params"] == 16 * 8 + 3 * 16 and final["params_low_rank"] == final["eval_params"]
-    assert set(record["timing"]) == {"started", "seconds", "epoch_seconds"}
+    timing = record["timing"]
+    assert set(timing) == {"started", "seconds", "epoch_seconds", "train_seconds", "step_seconds"}
+    assert 0 < timing["step_seconds"] < timing["train_seconds"] < timing["seconds"]
     provenance = {"commit", "dirty", "versions", "device", "threads", "command", "data_source"}
     assert set(record["provenance"]) == provenance
     assert "python -m experiments.run model=import" in record["provenance"]["command"]

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from toy_runs import TOY, command, compose, records_in
 
-from dlrt.integrators import base
-from experiments import build, timing
+import dlrt
+from dlrt.integrators import aug_bug
+from experiments import build, timing, timing_tasks
 from experiments.records import identity
 
 SHORT = ("timing.repeats=5", "timing.warmup=2", "timing.reference_every=2", "timing.images=12")
@@ -31,7 +32,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Works that only turn the clock, low-rank ones by 2, 4, 6, … seconds, dense ones by 10; returns their order."""
     now, order = [0.0], list[str]()
 
-    def task(net: torch.nn.Module, run: dict[str, Any]) -> Callable[..., torch.Tensor]:
+    def task(net: torch.nn.Module, run: dict[str, Any], sample: object) -> Callable[..., torch.Tensor]:
         name = run["integrator"]["name"]
 
         def work(batches: object) -> torch.Tensor:
@@ -86,7 +87,7 @@ def test_timed_steps_train_and_keep_the_rank(integrator: str) -> None:
 
 
 def test_every_timed_step_truncates_every_layer() -> None:
-    with mock.patch.object(base, "truncate", wraps=base.truncate) as truncate:
+    with mock.patch.object(aug_bug, "truncate", wraps=aug_bug.truncate) as truncate:
         measure(config("integrator=aug_bug"))
     assert truncate.call_count == (2 + 5) * 2
 
@@ -104,6 +105,26 @@ def test_a_prediction_is_that_of_the_untrained_net_on_the_first_images() -> None
         expected = F.cross_entropy(build.model(run)(train.images[:13]), train.labels[:13])
     assert final["loss"] == pytest.approx(float(expected), rel=1e-5) and final["images"] == 13
     assert (measured["repeats"], measured["dense_repeats"]) == (5, 3)
+
+
+def test_low_rank_predictions_are_those_of_plain_layers_and_their_making_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, now = list[torch.nn.Module](), [0.0]
+
+    def slowly(net: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
+        now[0] += 1000
+        made.append(dlrt.predictor(net, x, timing=lambda forms, x: (1.0, 2.0)))
+        made[-1].register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 1))
+        return made[-1]
+
+    monkeypatch.setattr(timing_tasks, "predictor", slowly)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    final, measured = measure(config("integrator=aug_bug", "timing.warmup=0", "rank=2", task="time_prediction"))
+    assert [len(dlrt.low_rank_layers(net)) for net in made] == [0, 0]
+    assert [sum(p.ndim == 2 for p in net.parameters()) for net in made] == [4, 2]  # two thin ones for each dense one
+    assert final["ranks"] == {"0": 2, "2": 2}
+    assert measured["seconds_mean"] == measured["dense_seconds_mean"] == 1
 
 
 def test_the_command_records_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

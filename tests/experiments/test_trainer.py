@@ -13,7 +13,17 @@ import dlrt
 from experiments import trainer
 from experiments.data import Split, Splits
 from experiments.records import identity
-from experiments.trainer import Collapse, accuracy, check_collapse, fit, is_candidate, schedule, train_epoch
+from experiments.trainer import (
+    Collapse,
+    Seconds,
+    accuracy,
+    check_collapse,
+    fit,
+    is_candidate,
+    mean_loss,
+    schedule,
+    train_epoch,
+)
 
 Config = dict[str, Any]
 
@@ -34,6 +44,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.rows: list[Config] = []
+        self.seconds: list[Seconds] = []
         self.batches = 0
 
     def begin(self, epoch: int) -> None:
@@ -42,8 +53,9 @@ class Silent:
     def batch(self) -> None:
         self.batches += 1
 
-    def end(self, row: Config, seconds: float) -> None:
+    def end(self, row: Config, seconds: Seconds) -> None:
         self.rows.append(row)
+        self.seconds.append(seconds)
 
 
 def rates(cfg: Config, steps_per_epoch: int, reference: Any = None) -> list[float]:
@@ -102,10 +114,41 @@ def test_loss_and_training_accuracy_are_those_at_the_first_gradient_point() -> N
     watch = Silent()
     constant = LambdaLR(optimizer, lambda _: 1.0)
     cfg = toy_config("trainer.batch_size=2")
-    row = train_epoch(net, optimizer, constant, data, cfg, 3, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
+    row, _ = train_epoch(net, optimizer, constant, data, cfg, 3, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
     losses = [math.log(math.exp(a) + math.exp(b)) - (a, b)[label] for (a, b), label in zip(x.tolist(), y, strict=True)]
     assert row == {"lr": 0.5, "loss": pytest.approx(sum(losses) / 5, rel=1e-6), "train_accuracy": 3 / 5}
     assert watch.batches == 3
+
+
+def test_the_epochs_loss_is_the_float32_sum_in_the_order_of_the_batches() -> None:
+    """The oracle adds one batch after another; a sum in another order differs in its last digits."""
+    losses, sizes = list(torch.rand(400, generator=torch.Generator().manual_seed(0)) * 3), [128] * 399 + [37]
+    total = torch.zeros(())
+    for loss, size in zip(losses, sizes, strict=True):
+        total += loss * size
+    assert mean_loss(losses, sizes) == total.item() / sum(sizes)
+    assert mean_loss(losses[::-1], sizes[::-1]) != total.item() / sum(sizes)
+
+
+def test_the_seconds_of_an_epoch_its_training_and_its_steps_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def turns(clock: float, call: Any) -> Any:
+        def timed(*arguments: Any) -> Any:
+            now[0] += clock
+            return call(*arguments)
+
+        return timed
+
+    net = dlrt.factorize(Net(), rank=3, init="orthonormal")
+    stepper, watch = dlrt.integrators.BUG(net, lr=0.1), Silent()
+    cfg = toy_config("trainer.epochs=2")
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(dlrt.integrators.BUG, "step", turns(100.0, dlrt.integrators.BUG.step))
+    monkeypatch.setattr(watch, "batch", turns(10.0, watch.batch))
+    monkeypatch.setattr(trainer, "accuracy", turns(1.0, accuracy))
+    fit(net, stepper, toy_data(), cfg, 0, watch)
+    assert watch.seconds == [(331.0, 330.0, 300.0)] * 2  # three batches and one evaluation each
 
 
 def test_label_smoothing_moves_part_of_the_label_to_all_classes() -> None:
