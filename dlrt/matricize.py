@@ -5,6 +5,7 @@ section 6.6) applied to the patches of its input: the same formulas hold with pa
 evaluated by convolutions, so that no unfolded tensor is stored. Each view offers the products a step needs:
 
     right(x, V)  = x V      left(δ, U) = δ U      inner(δ, a) = δᵀ a      adjoint(x, p) = xᵀ p      expand(p, U) = p Uᵀ
+    apply(x, Y) = x Yᵀ, with the matrix itself
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class LinearView:
 
     def weight(self, Y: Tensor) -> Tensor:
         return Y
+
+    def apply(self, x: Tensor, Y: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, Y, bias)
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ class ConvView:
 
     def weight(self, Y: Tensor) -> Tensor:
         return Y.reshape(-1, self.channels, *self.kernel)
+
+    def apply(self, x: Tensor, Y: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, self.weight(Y), bias, self.stride, self.padding, self.dilation)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The gradient of a low-rank layer, recorded in one forward and one backward pass and never formed.
+"""The gradient of a low-rank layer, recorded in one forward and one backward pass and not formed where rank is low.
 
 For a layer z = x Yᵀ + bias with cotangent δ = ∂ℓ/∂z the full gradient is G = δᵀ x (m, n). A step needs only products:
 
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from typing import TYPE_CHECKING
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -171,6 +172,70 @@ class Gradient:
         return total if isinstance(self.scale, float) and self.scale == 1 else total * self.scale
 
 
+class MatrixGradient(Gradient):
+    """G of a layer whose factors hold no fewer numbers than Y: r (m + n + r) ≥ m n.
+
+    Nothing thin is left to gain there: the layer runs with Y itself, and autograd's G gives all products. The matrices
+    Y and G are no larger than U, S and V, and forming them, m n r, costs no more than orthonormalising the bases does.
+    """
+
+    def __init__(self, Y: Factors, view: View, complete: Callable[[Gradient], None] | None = None) -> None:
+        super().__init__(Y, view, complete)
+        self.weight = Y.dense().requires_grad_()
+        arrive = WeakMethod(self._arrive)  # no reference cycle: the tape's tensors are freed with it
+        # The hook runs once per backward pass, with the sum over the calls.
+        self.weight.register_post_accumulate_grad_hook(lambda weight: (method := arrive()) and method(weight))
+        self.G: Tensor | None = None
+
+    @property
+    def reached(self) -> bool:
+        return self.G is not None
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return self.view.apply(x, self.weight, bias)
+
+    def _arrive(self, weight: Tensor) -> None:
+        G, weight.grad = weight.grad, None
+        if not self.armed:
+            return
+        assert G is not None
+        self.G = G if self.G is None else self.G + G
+        if self.complete is not None:
+            self.complete(self)
+
+    @cached_property
+    def GV(self) -> Tensor:
+        return self.dense() @ self.Y.V
+
+    @cached_property
+    def GtU(self) -> Tensor:
+        return self.dense().mT @ self.Y.U
+
+    def right(self, V: Tensor) -> Tensor:
+        return self.GV if V.shape[1] == self.Y.V.shape[1] else self.dense() @ V
+
+    def left(self, U: Tensor) -> Tensor:
+        return self.GtU if U.shape[1] == self.Y.U.shape[1] else self.dense().mT @ U
+
+    def core(self, U: Tensor, V: Tensor) -> Tensor:
+        return U.mT @ self.dense() @ V
+
+    def dense(self) -> Tensor:
+        assert self.G is not None
+        return self.G if isinstance(self.scale, float) and self.scale == 1 else self.G * self.scale
+
+    def clear(self) -> None:
+        super().clear()
+        self.G = None
+
+
+def gradient_of(Y: Factors, view: View, complete: Callable[[Gradient], None] | None = None) -> Gradient:
+    """An empty tape for a layer, of the kind that its sizes call for."""
+    m, n, r = len(Y.U), len(Y.V), min(Y.S.shape)
+    kind = MatrixGradient if r * (m + n + r) >= m * n else Gradient
+    return kind(Y, view, complete)
+
+
 @contextmanager
 def recording(
     layers: Mapping[str, LowRankLayer], complete: Callable[[str, Gradient], None] | None = None
@@ -181,7 +246,7 @@ def recording(
         complete: called, within the backward pass, when it has come by all calls of a layer.
     """
     tapes = {
-        name: Gradient(layer.factors, layer.view, complete and partial(complete, name))
+        name: gradient_of(layer.factors, layer.view, complete and partial(complete, name))
         for name, layer in layers.items()
     }
     for name, layer in layers.items():

@@ -7,12 +7,13 @@ from torch import nn
 
 import dlrt
 from dlrt.closures import gradient_pass
-from dlrt.tape import recording
+from dlrt.tape import Gradient, MatrixGradient, recording
 
 
+@pytest.mark.parametrize("rank", [2, 3, 8])  # thin factors, some layers' thin, none
 @pytest.mark.parametrize("kind", NETS)
-def test_products_are_those_of_the_dense_gradient(kind, double):
-    p = problem(kind)
+def test_products_are_those_of_the_dense_gradient(kind, rank, double):
+    p = problem(kind, rank)
     G = p.gradient(p.Y)
     with recording(dlrt.low_rank_layers(p.model)) as tapes:
         gradient_pass(p.closure, [], tapes)
@@ -32,6 +33,12 @@ def test_products_are_those_of_the_dense_gradient(kind, double):
         torch.testing.assert_close(tape.core(U2, V2), 0.25 * U2.mT @ dense @ V2)
 
 
+def test_the_matrix_is_formed_only_where_the_factors_hold_as_many_numbers():
+    thin, thick = (dlrt.LowRankLinear(40, 30, rank) for rank in (14, 15))  # 14 · 84 < 1200 ≤ 15 · 85
+    with recording({"thin": thin, "thick": thick}) as tapes:
+        assert [type(tape) for tape in tapes.values()] == [Gradient, MatrixGradient]
+
+
 def test_recording_changes_neither_output_nor_input_gradient(double):
     p, x = problem("conv"), torch.randn(2, 3, 8, 8, requires_grad=True)
     plain = p.model(x)
@@ -43,20 +50,20 @@ def test_recording_changes_neither_output_nor_input_gradient(double):
 
 
 def test_evaluation_within_a_step_is_not_recorded():
-    layer = dlrt.LowRankLinear(4, 3, 2)
+    layer = dlrt.LowRankLinear(40, 30, 2)
     with recording({"layer": layer}) as tapes:
         with torch.no_grad():
-            layer(torch.ones(1, 4))
-        gradient_pass(lambda: layer(torch.ones(1, 4)).sum(), [], tapes)
+            layer(torch.ones(1, 40))
+        gradient_pass(lambda: layer(torch.ones(1, 40)).sum(), [], tapes)
     assert len(tapes["layer"].calls) == 1
     assert layer.tape is None
 
 
 def test_an_input_changed_in_place_is_noticed():
-    model = dlrt.factorize(nn.Sequential(nn.Linear(4, 4)), rank=2)
+    model = dlrt.factorize(nn.Sequential(nn.Linear(40, 30)), rank=2)
 
     def closure():
-        x = torch.ones(3, 4) * 2
+        x = torch.ones(3, 40) * 2
         loss = model(x).sum()
         x.mul_(0)
         return loss
