@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dlrt.factors import Factors
+from dlrt.linalg import beside
 
 RULES = ("sgd", "momentum", "adam")
 TRANSPORTS = ("project", "index")
@@ -82,9 +83,9 @@ def extend(
         columns = known["L"].mT @ Vn if "L" in known else U.new_zeros(U.shape[1], Vn.shape[1])  # UᵀMṼ
         corner = U.new_zeros(Un.shape[1], Vn.shape[1])
         if "K" in flows:
-            grown["K"][part] = torch.cat([known["K"], U @ columns], 1)
+            grown["K"][part] = beside(known["K"], U @ columns)
         if "L" in flows:
-            grown["L"][part] = torch.cat([known["L"], V @ rows.mT], 1)
+            grown["L"][part] = beside(known["L"], V @ rows.mT)
         if "S" in flows:
             grown["S"][part] = torch.cat([torch.cat([known["S"], columns], 1), torch.cat([rows, corner], 1)])
     return grown

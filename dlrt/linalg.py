@@ -27,6 +27,16 @@ def plain() -> Iterator[None]:
         gram.enabled = before
 
 
+def by_columns(X: Tensor) -> Tensor:
+    """X (m, r) stored by columns: thin products take up to a third less time so, and LAPACK needs no copy."""
+    return X.mT.contiguous().mT
+
+
+def beside(U: Tensor, new: Tensor) -> Tensor:
+    """[U, Ũ] (m, r + k), stored by columns."""
+    return torch.cat([U.mT, new.mT]).mT
+
+
 def orthonormalize(X: Tensor) -> Tensor:
     """Orthonormal basis (m, r) of the columns of X (m, r), r ≤ m."""
     Q = gram.cholesky_qr(X, _resolved(X.dtype) * torch.linalg.vector_norm(X))
@@ -75,7 +85,7 @@ def _independent(U: Tensor, D: Tensor, free: int) -> Tensor:
 
 
 def _project_out(U: Tensor, X: Tensor) -> Tensor:
-    return torch.addmm(X.mT, X.mT @ U, U.mT, alpha=-1).mT  # transposed: tall and by columns is what LAPACK takes
+    return torch.addmm(X.mT, X.mT @ U, U.mT, alpha=-1).mT  # X − U UᵀX, stored by columns
 
 
 def svd(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +136,7 @@ def truncate(Y: Factors, tau: float | None, min_rank: int = 1, max_rank: int | N
         tau: relative tolerance in [0, 1); None keeps `max_rank` singular values, whatever their size.
     """
     A, sigma, B = _leading_triplets(Y.S, partial(_rank, tau=tau, min_rank=min_rank, max_rank=max_rank))
-    return Factors(polish(Y.U @ A), torch.diag(sigma), polish(Y.V @ B))
+    return Factors(polish(_rotated(Y.U, A)), torch.diag(sigma), polish(_rotated(Y.V, B)))
 
 
 def truncate_product(
@@ -134,7 +144,11 @@ def truncate_product(
 ) -> Factors:
     """U Lᵀ truncated as by `truncate`, for U (m, k) orthonormal and any L (n, k)."""
     A, sigma, B = _leading_triplets(L, partial(_rank, tau=tau, min_rank=min_rank, max_rank=max_rank))
-    return Factors(polish(U @ B), torch.diag(sigma), polish(A))
+    return Factors(polish(_rotated(U, B)), torch.diag(sigma), polish(A))
+
+
+def _rotated(U: Tensor, A: Tensor) -> Tensor:
+    return (A.mT @ U.mT).mT  # U A, stored by columns
 
 
 def _rank(sigma: Tensor, tau: float | None, min_rank: int, max_rank: int | None) -> int:
@@ -164,7 +178,7 @@ def polish(Q: Tensor) -> Tensor:
     """
     if Q.shape[1] >= 64 and _orthogonal(Q, some=Q.shape[1] // 8):
         return Q
-    return torch.addmm(Q, Q, Q.mT @ Q, beta=1.5, alpha=-0.5)
+    return torch.addmm(Q.mT, Q.mT @ Q, Q.mT, beta=1.5, alpha=-0.5).mT
 
 
 def _orthogonal(Q: Tensor, some: int) -> bool:

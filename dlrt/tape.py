@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dlrt.factors import Factors
+from dlrt.linalg import beside
 from dlrt.matricize import View
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Gradient:
         if new.shape[1] == 0:
             return self.GV
         products = (self.view.inner(c.delta, self.view.right(c.x, new)) for c in self._checked())
-        return torch.cat([self.GV, self._sum(products)], 1)
+        return beside(self.GV, self._sum(products))
 
     def left(self, U: Tensor) -> Tensor:
         """Gᵀ U (n, k)."""
@@ -108,7 +109,7 @@ class Gradient:
         if new.shape[1] == 0:
             return self.GtU
         products = (self.view.adjoint(c.x, self.view.left(c.delta, new)) for c in self._checked())
-        return torch.cat([self.GtU, self._sum(products)], 1)
+        return beside(self.GtU, self._sum(products))
 
     def core(self, U: Tensor, V: Tensor) -> Tensor:
         """Uᵀ G V (k, l)."""

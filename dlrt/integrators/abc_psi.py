@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from dlrt.engine import LayerStep
 from dlrt.factors import Factors
 from dlrt.integrators.base import Integrator
-from dlrt.linalg import complement, truncate_product
+from dlrt.linalg import beside, complement, truncate_product
 
 
 class AugmentedBackwardCorrectedPSI(Integrator):
@@ -28,7 +28,7 @@ class AugmentedBackwardCorrectedPSI(Integrator):
     def after_K(self, step: LayerStep) -> Factors:
         U0, S0, V0 = step.base
         U_new = complement(U0, step.dK)  # K(t₁) and its displacement add the same directions to U₀
-        return Factors(torch.cat([U0, U_new], 1), F.pad(S0, (0, 0, 0, U_new.shape[1])), V0)
+        return Factors(beside(U0, U_new), F.pad(S0, (0, 0, 0, U_new.shape[1])), V0)
 
     def after_L(self, step: LayerStep) -> Factors:
         U, S, V0 = step.base

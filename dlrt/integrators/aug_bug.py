@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 
 from dlrt.engine import LayerStep
 from dlrt.factors import Factors
 from dlrt.integrators.base import Integrator
-from dlrt.linalg import complement, truncate
+from dlrt.linalg import beside, complement, truncate
 
 
 class AugmentedBUG(Integrator):
@@ -30,7 +29,7 @@ class AugmentedBUG(Integrator):
         # K(t₁) and its displacement dK add the same directions to U₀; likewise for L.
         U_new, V_new = complement(U0, step.dK), complement(V0, step.dL)
         S = F.pad(S0, (0, V_new.shape[1], 0, U_new.shape[1]))
-        return Factors(torch.cat([U0, U_new], 1), S, torch.cat([V0, V_new], 1))
+        return Factors(beside(U0, U_new), S, beside(V0, V_new))
 
     def after_S(self, step: LayerStep) -> Factors:
         U, S, V = step.base

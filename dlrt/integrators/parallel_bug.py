@@ -5,7 +5,7 @@ import torch
 from dlrt.engine import LayerStep
 from dlrt.factors import Factors
 from dlrt.integrators.base import Integrator
-from dlrt.linalg import complement, truncate
+from dlrt.linalg import beside, complement, truncate
 
 
 class ParallelBUG(Integrator):
@@ -30,5 +30,5 @@ class ParallelBUG(Integrator):
         # ŨᵀK(t₁) = Ũᵀ(K(t₁) − K₀), as Ũ is orthogonal to U₀; likewise for L.
         top = torch.cat([S0 + step.dS, step.dL.mT @ V_new], 1)
         bottom = torch.cat([U_new.mT @ step.dK, S0.new_zeros(U_new.shape[1], V_new.shape[1])], 1)
-        U, V = torch.cat([U0, U_new], 1), torch.cat([V0, V_new], 1)
+        U, V = beside(U0, U_new), beside(V0, V_new)
         return truncate(Factors(U, torch.cat([top, bottom]), V), **self._bounds(rank=S0.shape[0]))
