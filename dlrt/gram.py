@@ -26,11 +26,22 @@ def cholesky_qr(X: Tensor, floor: Tensor | float, dtype: torch.dtype = torch.flo
     """
     if not enabled:
         return None
-    G = X.to(dtype)
-    L, failed = torch.linalg.cholesky_ex((G.mT @ G).double())
+    L, failed = torch.linalg.cholesky_ex(_lower(X.to(dtype)).double())
     if not bool(((L.diagonal() > floor) & (failed == 0)).all()):
         return None
     return torch.linalg.solve_triangular(L.mT.to(X.dtype), X, upper=True, left=False)
+
+
+def _lower(X: Tensor) -> Tensor:
+    """XᵀX (r, r), of which only the lower triangle, all that is read, is sure to be filled."""
+    half = X.shape[1] // 2
+    if half < 64:
+        return X.mT @ X
+    G = X.new_zeros(X.shape[1], X.shape[1])
+    left, right = X[:, :half], X[:, half:]
+    torch.mm(right.mT, X, out=G[half:])
+    G[:half, :half] = left.mT @ left
+    return G
 
 
 def leading_triplets(X: Tensor, choose: Callable[[Tensor], int]) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -41,9 +52,8 @@ def leading_triplets(X: Tensor, choose: Callable[[Tensor], int]) -> tuple[Tensor
     """
     if not enabled or X.shape[0] < X.shape[1]:
         return None
-    G = X.double()
     try:
-        energy, B = torch.linalg.eigh(G.mT @ G)
+        energy, B = torch.linalg.eigh(_lower(X.double()))
     except torch.linalg.LinAlgError:
         return None
     sigma = energy.flip(0).clamp(min=0).sqrt()

@@ -54,15 +54,16 @@ def complement(U: Tensor, D: Tensor) -> Tensor:
         U: (m, r₀), orthonormal columns.
         D: (m, r), the displacement of the K- or L-step.
     """
-    free, size, Q = U.shape[0] - U.shape[1], torch.linalg.vector_norm(D), None
+    free, size = U.shape[0] - U.shape[1], torch.linalg.vector_norm(D)
+    # A direction just above the floor carries up to eps/ε of U: each way projects twice.
     if D.shape[1] <= free and bool(size > 0):
-        Q = gram.cholesky_qr(_project_out(U, D), _resolved(D.dtype) * size)
-    if Q is None:
-        Q = _independent(U, D, free)
-    # A direction just above the floor carries up to eps/ε of U; twice is enough.
-    W = _project_out(U, Q)
-    Q = gram.cholesky_qr(W, 0.1, W.dtype)
-    return torch.linalg.qr(W).Q if Q is None else Q
+        W = _project_out(U, D)
+        for floor, dtype in ((1e-3, D.dtype), (_resolved(D.dtype), torch.float64)):
+            Q = gram.cholesky_qr(W, floor * size, dtype)
+            Q = Q if Q is None else gram.cholesky_qr(_project_out(U, Q), 0.5, D.dtype)
+            if Q is not None:
+                return Q
+    return torch.linalg.qr(_project_out(U, _independent(U, D, free))).Q
 
 
 def _resolved(dtype: torch.dtype) -> float:

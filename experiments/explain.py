@@ -10,8 +10,8 @@ from experiments.config import Config, ConfigError
 from experiments.importing import did_you_mean
 
 
-def explain(error: Exception) -> str:
-    """The sentence for an error in the command line or in a YAML file."""
+def explain(error: Exception, schema: type = Config) -> str:
+    """The sentence for an error in the command line or in a YAML file; `schema` has the keys there are."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     match cause:
         case ConfigError():
@@ -24,19 +24,19 @@ def explain(error: Exception) -> str:
                 f"cannot read the override {cause.override!r} ({reason}): write key=value, quoting special characters"
             )
         case ConfigAttributeError() | ConfigKeyError():
-            return unknown_key(str(cause.full_key or cause.key))
+            return unknown_key(str(cause.full_key or cause.key), schema)
         case ValidationError() if cause.value is None:
             return f"{cause.full_key}=null: the key needs a value"
         case ValidationError():
             return f"{cause.full_key}: {_first_line(cause)}; give a value of that type"
-    return _from_text(str(error))
+    return _from_text(str(error), schema)
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, schema: type = Config) -> str:
     """The sentence for a key that the schema does not have."""
     if key.startswith(("model.kwargs.", "data.kwargs.")):
         return f"unknown key {key!r}: +{key}=… gives an argument that the YAML does not name"
-    known = _dotted(OmegaConf.structured(Config))
+    known = _dotted(OmegaConf.structured(schema))
     same_name = [k for k in known if k.rsplit(".", 1)[-1] == key]
     hint = did_you_mean(same_name[0] if same_name else key, known)
     return f"unknown key {key!r}: {hint}`--cfg job` shows the keys there are"
@@ -56,13 +56,13 @@ def _unknown_option(file: str, options: Iterable[str]) -> str:
     )
 
 
-def _from_text(text: str) -> str:
+def _from_text(text: str, schema: type) -> str:
     if text.startswith("Ambiguous value for argument "):
         argument = text.splitlines()[0].removeprefix("Ambiguous value for argument ").strip("'")
         return f"{argument}: several values are a sweep; add -m (or write a list as [a,b])"
     key = text.rsplit("full_key: ", 1)[-1].splitlines()[0]
     if "ConfigKeyError" in text:
-        return f"{text.splitlines()[0].split(':')[0]}: {unknown_key(key)}"
+        return f"{text.splitlines()[0].split(':')[0]}: {unknown_key(key, schema)}"
     lines = [line.strip() for line in text.partition("full_key:")[0].splitlines() if line.strip()]
     return " ".join(lines)
 
