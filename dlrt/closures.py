@@ -35,9 +35,18 @@ def gradient_pass(
                 raise ValueError("the closure must return a scalar loss tensor that depends on the parameters")
             if _grad_versions(parameters) != before:
                 raise ValueError("the closure must only compute the loss: step() itself calls backward")
-            with armed(tapes or {}):
-                loss.backward()
             losses.append(loss.detach().reshape(()))
+            try:
+                with armed(tapes or {}):
+                    loss.backward()
+            except Divergence:  # of the flows within the pass: the loss, if it is the cause, says more
+                _finite(losses)
+                raise
+    return _finite(losses)
+
+
+def _finite(losses: list[Tensor]) -> Tensor:
+    """The sum of the losses."""
     total = torch.stack(losses).sum()
     if not bool(total.isfinite()):
         raise Divergence(f"the loss is {total.item()}: lower the learning rate")

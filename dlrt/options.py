@@ -48,23 +48,6 @@ def check_options(
             raise ValueError(f"{name} must be {rule}, got {value!r}")
 
 
-def check_in_backward(
-    in_backward: bool, passes: int, inner_steps: int, max_grad_norm: float | None, closures: int = 1
-) -> None:
-    """Raise ValueError where a layer's step needs more than its gradient in the one backward pass that runs."""
-    if not isinstance(in_backward, bool):
-        raise ValueError(f"in_backward must be True or False, got {in_backward!r}")
-    needs = [
-        (passes > 1, f"one gradient point, got an integrator with {passes}: use abc_psi, aug_bug or parallel_bug"),
-        (inner_steps > 1, f"inner_steps = 1, got {inner_steps}: leave one of the two options"),
-        (max_grad_norm is not None, f"max_grad_norm = None, got {max_grad_norm}: leave one of the two options"),
-        (closures > 1, f"one closure, got a list of {closures}: give the whole batch in one or set in_backward=False"),
-    ]
-    for broken, rule in needs:
-        if in_backward and broken:
-            raise ValueError(f"in_backward=True needs {rule}")
-
-
 def _number(x: object) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool)
 

@@ -33,7 +33,7 @@ def mlp(
     hidden: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(depth - 1):
         hidden[str(i)] = nn.Linear(sizes[i], sizes[i + 1], bias=bias)
-        hidden[f"relu{i}"] = nn.ReLU()
+        hidden[f"relu{i}"] = nn.ReLU(inplace=True)
         if dropout:
             hidden[f"dropout{i}"] = nn.Dropout(dropout)
     output = nn.Linear(sizes[-1], classes, bias=bias)
@@ -53,13 +53,13 @@ def lenet5(classes: int = 10, dropout: float = 0.0) -> nn.Sequential:
     for i, (channels, filters) in enumerate([(1, 20), (20, 50)]):
         conv[str(i)] = nn.Conv2d(channels, filters, kernel_size=5)
         conv[f"pool{i}"] = nn.MaxPool2d(2)
-        conv[f"relu{i}"] = nn.ReLU()
+        conv[f"relu{i}"] = nn.ReLU(inplace=True)
     return nn.Sequential(
         OrderedDict(
             conv=nn.Sequential(conv),
             flatten=nn.Flatten(),
             hidden=nn.Linear(800, 500),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             dropout=nn.Dropout(dropout),
             output=nn.Linear(500, classes),
         )

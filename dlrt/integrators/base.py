@@ -24,7 +24,7 @@ from dlrt.closures import Closure
 from dlrt.engine import Engine, LayerStep
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
-from dlrt.options import BaseOptimizer, base_factory, check_in_backward, check_options
+from dlrt.options import BaseOptimizer, base_factory, check_options
 from dlrt.surgery import low_rank_layers
 
 
@@ -51,8 +51,9 @@ class Integrator(Engine):
         max_grad_norm: None, or the norm to which the gradient is clipped: P(Y)G over all layers and the gradient of all
             other parameters, jointly.
         in_backward: run a layer's flows within the backward pass, as soon as it has come by the layer, and free there
-            what is kept for them: inputs, cotangents, xV, δU. The result is the same to the last bit. A step then needs
-            one gradient point, inner_steps = 1, one closure and no clipping. Not part of `state_dict`.
+            what is kept for them: inputs, cotangents, xV, δU. The result is the same to the last bit, sooner and in
+            less memory. Steps that cannot (several gradient points, inner_steps > 1, several closures, clipping) run
+            their flows after the pass, as all do with False. Not part of `state_dict`.
 
     Parameter group 0 holds the factors; the base optimiser's own groups follow (one, unless it makes more) with all
     other parameters, so that schedulers reach both. The rules' moments and the base optimiser's state are in `state`.
@@ -81,7 +82,7 @@ class Integrator(Engine):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         max_grad_norm: float | None = None,
-        in_backward: bool = False,
+        in_backward: bool = True,
     ) -> None:
         options: dict[str, Any] = dict(lr=lr, tau=tau, min_rank=min_rank, max_rank=max_rank, optimizer=optimizer)
         options |= dict(decay=decay, inner_steps=inner_steps, transport=transport, max_grad_norm=max_grad_norm)
@@ -91,7 +92,6 @@ class Integrator(Engine):
         if not isinstance(model, nn.Module):
             raise ValueError(f"an integrator takes the model itself, not its parameters, got {type(model).__name__}")
         self.model, self.in_backward = model, in_backward
-        check_in_backward(in_backward, self.passes, inner_steps, max_grad_norm)
         trainable = {k: m for k, m in low_rank_layers(model).items() if all(p.requires_grad for p in (m.U, m.S, m.V))}
         if not trainable:
             raise ValueError("the model has no low-rank layer to train: call dlrt.factorize(model, ...) first")
@@ -147,13 +147,10 @@ class Integrator(Engine):
         point, the later passes repeat the first one's random numbers, and buffers keep what the first one left.
         """
         self._check_cycle()
-        inner_steps, max_grad_norm = (self.param_groups[0][key] for key in ("inner_steps", "max_grad_norm"))
-        if self.in_backward:
-            closures = 1 if callable(closure) else len(closure or ())
-            check_in_backward(True, self.passes, inner_steps, max_grad_norm, closures)
-            loss = self._step_in_backward(closure)
+        if self.param_groups[0]["inner_steps"] > 1:
+            loss = self._inner_step(closure)
         else:
-            loss = self._whole_step(closure) if inner_steps == 1 else self._inner_step(closure)
+            loss = self._step_in_backward(closure) if self._layer_by_layer(closure) else self._whole_step(closure)
         sums = torch.stack([layer.S.sum() for layer in self.layers.values()]).tolist()  # one synchronisation
         for name, total in zip(self.layers, sums, strict=True):
             if not math.isfinite(total):
@@ -161,6 +158,11 @@ class Integrator(Engine):
         if self.base is not None:
             self.base.step()
         return loss
+
+    def _layer_by_layer(self, closure: Closure | Sequence[Closure]) -> bool:
+        """Whether a layer's flows need no more than its gradient in the one backward pass that runs."""
+        one_pass = not self.new_points and (callable(closure) or len(closure or ()) == 1)
+        return self.in_backward and one_pass and self.param_groups[0]["max_grad_norm"] is None
 
     def _bounds(self, rank: int) -> dict[str, Any]:
         """What the truncation goes by: τ and the bounds of the rank, or, without τ, the old rank."""

@@ -17,7 +17,6 @@ import dlrt
 from experiments.benchmark.memory import peak_bytes
 
 ONE_POINT = [name for name in sorted(dlrt.INTEGRATORS) if not dlrt.INTEGRATORS[name].new_points]
-SEVERAL = [name for name in sorted(dlrt.INTEGRATORS) if dlrt.INTEGRATORS[name].new_points]
 
 
 def train(name, model, batches, in_backward, loss=F.cross_entropy, **options):
@@ -175,40 +174,42 @@ def test_a_failed_pass_changes_no_factor(failure):
     assert all(layer.tape is None for layer in p.layers)
 
 
-@pytest.mark.parametrize("name", SEVERAL)
-def test_several_gradient_points_are_refused(name):
-    with pytest.raises(ValueError, match=r"in_backward=True needs one gradient point, got .* with [23]: use abc_psi"):
-        dlrt.INTEGRATORS[name](problem("mlp").model, lr=0.1, in_backward=True)
+@pytest.mark.parametrize("options", [{}, {"inner_steps": 2}, {"max_grad_norm": 0.1}])
+@pytest.mark.parametrize("name", sorted(dlrt.INTEGRATORS))
+def test_steps_that_need_more_than_one_pass_run_their_flows_after_it(name, options):
+    net, x, y = dense_net("mlp")
+    model = dlrt.factorize(net, rank=3)
+    one, two = (train(name, model, [(x, y)] * 6, in_backward, lr=0.02, **options)[0] for in_backward in (False, True))
+    assert_same(one.state_dict(), two.state_dict())
+    assert not torch.equal(one[0].U, model[0].U)
 
 
-@pytest.mark.parametrize(("option", "value"), [("inner_steps", 2), ("max_grad_norm", 1.0)])
-def test_options_that_need_the_whole_gradient_are_refused_whenever_they_are_set(option, value):
-    make, p = dlrt.integrators.AugmentedBUG, problem("mlp")
-    rule = rf"in_backward=True needs {option} = (1|None), got {value}: leave one of the two options"
-    with pytest.raises(ValueError, match=rule):
-        make(p.model, lr=0.1, in_backward=True, **{option: value})
-    stepper = make(p.model, lr=0.1, in_backward=True)
-    stepper.param_groups[0][option] = value
-    with pytest.raises(ValueError, match=rule):
-        stepper.step(p.closure)
-
-
-def test_micro_batches_are_refused():
+def test_micro_batches_run_their_flows_after_the_last():
     p = problem("mlp")
-    stepper = dlrt.integrators.AugmentedBUG(p.model, lr=0.1, in_backward=True)
-    stepper.step([p.closure])
-    with pytest.raises(ValueError, match="needs one closure, got a list of 2: give the whole batch in one"):
-        stepper.step([p.closure, p.closure])
+    whole = copy.deepcopy(p.model)
+    x, y = torch.randn(20, 12), torch.randint(0, 4, (20,))
+    halves = [lambda i=i: F.cross_entropy(p.model(x[i : i + 10]), y[i : i + 10]) / 2 for i in (0, 10)]
+    dlrt.integrators.AugmentedBUG(p.model, lr=0.1).step(halves)
+    dlrt.integrators.AugmentedBUG(whole, lr=0.1).step(lambda: F.cross_entropy(whole(x), y))
+    for a, b in zip(p.layers, dlrt.low_rank_layers(whole).values(), strict=True):
+        torch.testing.assert_close(a.weight, b.weight)
     with pytest.raises(ValueError, match="step needs a closure"):
-        stepper.step([])
+        dlrt.integrators.AugmentedBUG(p.model, lr=0.1).step([])
+
+
+@pytest.mark.parametrize("name", ONE_POINT)
+def test_a_loss_that_is_not_finite_is_named_rather_than_the_layer_it_reaches_first(name):
+    p = problem("mlp")
+    with pytest.raises(dlrt.Divergence, match="the loss is nan"):
+        dlrt.INTEGRATORS[name](p.model, lr=0.1).step(lambda: p.closure() * float("nan"))
 
 
 def test_a_checkpoint_loads_into_either_mode_and_a_copy_keeps_its_own():
     p = problem("mlp")
-    plain = dlrt.integrators.AugmentedBUG(p.model, lr=0.01, optimizer="adam")
+    plain = dlrt.integrators.AugmentedBUG(p.model, lr=0.01, optimizer="adam", in_backward=False)
     plain.step(p.closure)
     model = copy.deepcopy(p.model)
-    stepper = dlrt.integrators.AugmentedBUG(model, lr=0.01, optimizer="adam", in_backward=True)
+    stepper = dlrt.integrators.AugmentedBUG(model, lr=0.01, optimizer="adam")
     stepper.load_state_dict(copy.deepcopy(plain.state_dict()))
     assert stepper.in_backward
     again, copied = copy.deepcopy((model, stepper))
