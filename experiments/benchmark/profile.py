@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import DeviceType
 
 from dlrt import linalg
-from dlrt.tape import Gradient
+from dlrt.tape import Gradient, MatrixGradient
 from experiments.aggregate import DISPLAY_NAMES
 from experiments.benchmark import contenders, inputs
 from experiments.benchmark.cases import Case
@@ -29,11 +29,12 @@ from experiments.timing_tasks import Batches
 
 STEPS, WARMUP = 10, 2
 OTHER = "other: flows' sums, copies, optimiser"
+BACKWARD = "backward"
 GAPS = "no kernel running"
 
 
 class Clock:
-    """Seconds by phase; a phase within another one is part of it."""
+    """Seconds by phase; a phase within another one is part of it, but not of the backward pass, where flows run."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.seconds, self.inside = device, defaultdict[str, float](float), OTHER
@@ -42,7 +43,8 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Within: the seconds are those of `name`."""
-        if self.inside != OTHER:
+        outer = self.inside
+        if outer not in (OTHER, BACKWARD):
             yield
             return
         self.tick()
@@ -51,7 +53,7 @@ class Clock:
             yield
         finally:
             self.tick()
-            self.inside = OTHER
+            self.inside = outer
 
     def tick(self) -> None:
         """Give the present phase the seconds since the last tick, those of the device included."""
@@ -73,8 +75,8 @@ class Clock:
 
 PHASES: dict[str, list[tuple[object, str]]] = {
     "forward, loss, hits": [(Contender, "_loss")],
-    "backward": [(Tensor, "backward"), (torch.autograd, "grad")],
-    "gradient products": [(Gradient, name) for name in ("right", "left", "core")],
+    BACKWARD: [(Tensor, "backward"), (torch.autograd, "grad")],
+    "gradient products": [(kind, name) for kind in (Gradient, MatrixGradient) for name in ("right", "left", "core")],
     "orthonormalisation": [(linalg, "complement"), (linalg, "orthonormalize"), (torch.linalg, "qr")],
     "truncation": [(linalg, name) for name in ("truncate", "truncate_product")],
 }

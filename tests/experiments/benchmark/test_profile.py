@@ -35,6 +35,16 @@ def test_a_phase_within_another_one_is_part_of_it(now: list[float]) -> None:
     assert clock.seconds == {profile.OTHER: 17, "outer": 14}
 
 
+def test_phases_within_the_backward_pass_are_not_part_of_it(now: list[float]) -> None:
+    clock = profile.Clock(CPU)
+    with clock.phase(profile.BACKWARD):
+        now[0] += 1
+        with clock.phase("truncation"):
+            now[0] += 2
+        now[0] += 4
+    assert clock.seconds[profile.BACKWARD] == 5 and clock.seconds["truncation"] == 2
+
+
 def test_a_failing_phase_ends(now: list[float]) -> None:
     clock = profile.Clock(CPU)
     with pytest.raises(RuntimeError), clock.phase("outer"):
