@@ -18,6 +18,7 @@ from dlrt.closures import Closure, Replay, clip_scale, gradient_pass
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
 from dlrt.layers import LowRankLayer
+from dlrt.precision import full_precision
 from dlrt.tape import Gradient, recording
 
 
@@ -74,8 +75,9 @@ class Engine(Optimizer):
                     with replay.again():
                         tapes = self._next_gradient(closure, first)
                 for name, step in steps.items():
-                    self._move(step, flow, tapes[name])
-                    self._end_flow(name, step, flow)
+                    with full_precision(step.base.U.device):
+                        self._move(step, flow, tapes[name])
+                        self._end_flow(name, step, flow)
         except BaseException:
             for name, tape in first.items():
                 self.layers[name].factors = tape.Y
@@ -92,10 +94,11 @@ class Engine(Optimizer):
                 raise ValueError(
                     f"{name!r} is called again while the backward pass runs (by a checkpoint?): set in_backward=False"
                 )
-            steps[name] = step = self._begin(name, tape.Y)
-            for flow in self.flows:
-                self._move(step, flow, tape)
-                self._end_flow(name, step, flow)
+            with full_precision(tape.Y.U.device):
+                steps[name] = step = self._begin(name, tape.Y)
+                for flow in self.flows:
+                    self._move(step, flow, tape)
+                    self._end_flow(name, step, flow)
             step.moved.clear()
             tape.clear()  # all that the layer has kept for its flows
 
@@ -123,16 +126,17 @@ class Engine(Optimizer):
         for name, layer in self.layers.items():
             if not tapes[name].reached and "cycle" not in self.state[layer.S]:
                 continue
-            step = self._resume(name, at)
-            self._move(step, flow, tapes[name])
-            if ends:
-                self._end_flow(name, step, flow)
-            self._keep_moments(name, step)
-            if ends and flow == self.flows[-1]:
-                layer.factors = step.base
-                del self.state[layer.S]["cycle"]
-            else:
-                self._suspend(layer, step, self.flows[at + ends])
+            with full_precision(layer.U.device):
+                step = self._resume(name, at)
+                self._move(step, flow, tapes[name])
+                if ends:
+                    self._end_flow(name, step, flow)
+                self._keep_moments(name, step)
+                if ends and flow == self.flows[-1]:
+                    layer.factors = step.base
+                    del self.state[layer.S]["cycle"]
+                else:
+                    self._suspend(layer, step, self.flows[at + ends])
         group["phase"] = (group["phase"] + 1) % (len(self.flows) * group["inner_steps"])
         return loss
 
@@ -141,7 +145,8 @@ class Engine(Optimizer):
         max_norm = self.param_groups[0]["max_grad_norm"]
         if max_norm is not None:
             grads = [p.grad for p in self.others if p.grad is not None]
-            scale = clip_scale((tape for tape in tapes.values() if tape.reached), grads, max_norm)
+            with full_precision(loss.device):
+                scale = clip_scale((tape for tape in tapes.values() if tape.reached), grads, max_norm)
             for tape in tapes.values():
                 tape.rescale(scale)
             for grad in grads:

@@ -16,11 +16,11 @@ enabled = True  # False within `dlrt.linalg.plain`
 
 
 def cholesky_qr(X: Tensor, floor: Tensor | float, dtype: torch.dtype = torch.float64) -> Tensor | None:
-    """Q (m, r) = X R⁻¹ with RᵀR = XᵀX: the columns of X (m, r), orthonormal up to about ε κ(X).
+    """Q (m, r) = X R⁻¹ with RᵀR = XᵀX: a basis of the columns of X (m, r), for `corrected` to make orthonormal.
 
     Args:
-        floor: smallest diagonal entry of R that is accepted.
-        dtype: that of the product XᵀX; in float32 enough for κ(X) ≤ 10.
+        floor: smallest diagonal entry of R that is accepted; it does not bound κ(X).
+        dtype: that of the product XᵀX.
 
     Returns None if an entry is not above the floor, as where X is not finite.
     """
@@ -29,7 +29,18 @@ def cholesky_qr(X: Tensor, floor: Tensor | float, dtype: torch.dtype = torch.flo
     L, failed = torch.linalg.cholesky_ex(_lower(X.to(dtype)).double())
     if not bool(((L.diagonal() > floor) & (failed == 0)).all()):
         return None
-    return torch.linalg.solve_triangular(L.mT.to(X.dtype), X, upper=True, left=False)
+    return _divide(X, L)
+
+
+def corrected(Q: Tensor) -> Tensor | None:
+    """A nearly orthonormal Q (m, r) made orthonormal to rounding; None unless ‖R − I‖ < ½ for its R."""
+    L, failed = torch.linalg.cholesky_ex(_lower(Q).double())
+    error = torch.linalg.matrix_norm(L - torch.eye(len(L), dtype=L.dtype, device=L.device))
+    return _divide(Q, L) if bool((error < 0.5) & (failed == 0)) else None
+
+
+def _divide(X: Tensor, L: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(L.mT.to(X.dtype), X, upper=True, left=False)  # X L⁻ᵀ
 
 
 def _lower(X: Tensor) -> Tensor:
@@ -47,8 +58,8 @@ def _lower(X: Tensor) -> Tensor:
 def leading_triplets(X: Tensor, choose: Callable[[Tensor], int]) -> tuple[Tensor, Tensor, Tensor] | None:
     """Leading singular triplets A (n, r₁), σ (r₁,), B (k, r₁) of X (n, k), r₁ = choose(all σ, descending).
 
-    From XᵀX = B Λ Bᵀ: σ = √Λ to an absolute accuracy of 1e-8 σ₁, and A = X B / σ, orthonormal up to ε σ₁/σ_{r₁} or
-    1e-6, whichever is larger. Returns None if X is wide or not finite, or σ_{r₁} below 1e-5 σ₁.
+    From XᵀX = B Λ Bᵀ: σ = √Λ to an absolute accuracy of 1e-8 σ₁, and A = X B / σ, orthonormal up to 1e3 ε. Returns None
+    if X is wide, not finite or out of range, or σ_{r₁} below 1e-5 σ₁.
     """
     if not enabled or X.shape[0] < X.shape[1]:
         return None
@@ -59,9 +70,9 @@ def leading_triplets(X: Tensor, choose: Callable[[Tensor], int]) -> tuple[Tensor
     sigma = energy.flip(0).clamp(min=0).sqrt()
     rank = choose(sigma)
     condition = float(sigma[0] / sigma[rank - 1])
-    if not condition < 1e5:
+    if not (condition < 1e5 and 1e-30 < float(sigma[0]) < 1e30):  # else float32 has no 1/σ
         return None
     sigma, B = sigma[:rank], B.flip(1)[:, :rank]
     A = X @ (B / sigma).to(X.dtype)
-    Q = A if condition < 1e3 else cholesky_qr(A, 0.1, X.dtype)
+    Q = A if condition < 1e3 else corrected(A)
     return None if Q is None else (Q, sigma, B)

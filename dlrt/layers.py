@@ -9,13 +9,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dlrt.factors import Factors, check_rank, random_factors
-from dlrt.linalg import by_columns, svd, truncation_rank
+from dlrt.linalg import svd, truncation_rank
 from dlrt.matricize import ConvView, LinearView, View
 from dlrt.tape import Gradient
-
-
-def _stored(Y: Factors) -> Factors:
-    return Factors(by_columns(Y.U), Y.S.contiguous(), by_columns(Y.V))
 
 
 class LowRankLayer(nn.Module):
@@ -33,7 +29,7 @@ class LowRankLayer(nn.Module):
 
     def __init__(self, Y: Factors, bias: Tensor | None, view: View) -> None:
         super().__init__()
-        self.U, self.S, self.V = map(nn.Parameter, _stored(Y))
+        self.U, self.S, self.V = (nn.Parameter(x.contiguous()) for x in Y)
         bias = bias if bias is None or isinstance(bias, nn.Parameter) else nn.Parameter(bias)
         self.register_parameter("bias", bias)
         self.view = view
@@ -57,7 +53,7 @@ class LowRankLayer(nn.Module):
     @factors.setter
     def factors(self, Y: Factors) -> None:
         # The parameter objects stay, whatever the rank: optimisers and schedulers hold on to them.
-        self.U.data, self.S.data, self.V.data = _stored(Y)
+        self.U.data, self.S.data, self.V.data = (x.contiguous() for x in Y)
 
     def orthogonality_drift(self) -> float:
         """max(|UᵀU − I|, |VᵀV − I|)."""

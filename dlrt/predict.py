@@ -69,6 +69,10 @@ def predictor(model: nn.Module, *inputs: Any, timing: Timing = seconds_of) -> nn
     times = {layer: torch.zeros(2) for layer in layers.values() if _count(layer) < MARGIN * prod(layer.matrix_shape)}
 
     def compare(layer: LowRankLayer, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if not args:
+            raise ValueError(
+                "the model calls a low-rank layer as layer(x=…), which plain layers cannot take: use layer(…)"
+            )
         forms = merge(copy.deepcopy(layer)), merge(copy.deepcopy(layer), dense="*")
         times[layer] += torch.tensor(timing(forms, args[0]))
 

@@ -22,9 +22,13 @@ from torch import Tensor
 from dlrt.factors import Factors
 from dlrt.linalg import beside
 from dlrt.matricize import View
+from dlrt.precision import full_precision
 
 if TYPE_CHECKING:
     from dlrt.layers import LowRankLayer
+
+
+_CREATE_GRAPH = "a closure cannot differentiate gradients: create_graph=True is not supported"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Gradient:
     def __init__(self, Y: Factors, view: View, complete: Callable[[Gradient], None] | None = None) -> None:
         self.Y, self.view, self.complete = Y, view, complete
         self.calls: list[Call] = []
-        self.open = 0  # calls that the backward pass has not come by yet
+        self.pending = 0  # calls that the backward pass has not come by yet
         self.armed = False  # whether the backward pass that runs is the step's own
         self.scale: Tensor | float = 1.0
 
@@ -66,20 +70,18 @@ class Gradient:
         if not p.requires_grad:
             p.requires_grad_()
         z = self.view.expand(p, U, bias)
-        self.open += 1
+        self.pending += 1
         # The hooks live as long as the graph, to the end of the pass: what they hold is taken from them on arrival.
         kept, delta = [(x.detach(), x._version, xV.detach())], list[Tensor]()
 
         def arrive(deltaU: Tensor) -> None:
             if self.armed:
                 self.calls.append(Call(*kept.pop(), delta.pop(), deltaU))
-                self.open -= 1
-                if self.open == 0 and self.complete is not None:
+                self.pending -= 1
+                if self.pending == 0 and self.complete is not None:
                     self.complete(self)
             elif torch.is_grad_enabled():
-                raise NotImplementedError(
-                    "a closure cannot differentiate gradients: create_graph=True is not supported"
-                )
+                raise NotImplementedError(_CREATE_GRAPH)
 
         z.register_hook(delta.append)
         p.register_hook(arrive)
@@ -182,7 +184,8 @@ class MatrixGradient(Gradient):
 
     def __init__(self, Y: Factors, view: View, complete: Callable[[Gradient], None] | None = None) -> None:
         super().__init__(Y, view, complete)
-        self.weight = Y.dense().requires_grad_()
+        with full_precision(Y.U.device):
+            self.weight = Y.dense().requires_grad_()
         arrive = WeakMethod(self._arrive)  # no reference cycle: the tape's tensors are freed with it
         # The hook runs once per backward pass, with the sum over the calls.
         self.weight.register_post_accumulate_grad_hook(lambda weight: (method := arrive()) and method(weight))
@@ -193,7 +196,13 @@ class MatrixGradient(Gradient):
         return self.G is not None
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return self.view.apply(x, self.weight, bias)
+        z = self.view.apply(x, self.weight, bias)
+        z.register_hook(self._refuse_create_graph)
+        return z
+
+    def _refuse_create_graph(self, _: Tensor) -> None:
+        if not self.armed and torch.is_grad_enabled():
+            raise NotImplementedError(_CREATE_GRAPH)
 
     def _arrive(self, weight: Tensor) -> None:
         G, weight.grad = weight.grad, None

@@ -11,7 +11,7 @@ from problems import NETS, dense_net
 
 import dlrt
 from dlrt import gram
-from dlrt.linalg import complement, orthonormalize, plain, truncate, truncate_product
+from dlrt.linalg import complement, orthonormalize, plain, polish, truncate, truncate_product
 
 ADAPTIVE = [name for name in sorted(dlrt.INTEGRATORS) if dlrt.INTEGRATORS[name].rank_adaptive]
 
@@ -91,6 +91,55 @@ def test_fast_and_plain_augmentation_agree(exponent, dtype):
         assert deviation(basis) < 20 * eps
         D64 = D.double()
         assert (D64 - projector(basis) @ D64).norm() < 400 * eps * D64.norm()
+
+
+@pytest.mark.parametrize("t", [1.1, 1.2, 1.3])
+def test_an_ill_conditioned_displacement_with_large_pivots_is_no_trap(t):
+    """Kahan's matrix: the diagonal of R says nothing of its smallest singular value."""
+    r = 60
+    R = torch.diag(torch.tensor(t).sin() ** torch.arange(r)) @ (
+        torch.eye(r) - torch.tensor(t).cos() * torch.ones(r, r).triu(1)
+    )
+    X = (orthonormalize(torch.randn(200, r)).double() @ R.double()).float()
+    U = orthonormalize(torch.randn(200, r))
+    assert deviation(torch.cat([U, complement(U, X)], 1)) < 2e-6
+    assert deviation(orthonormalize(X)) < 2e-6
+
+
+def test_a_wide_basis_is_polished_for_the_error_of_any_pair_of_columns():
+    Q = orthonormalize(torch.randn(300, 80))
+    assert polish(Q) is Q
+    for i, j in ((1, 79), (40, 40), (3, 5)):
+        bent = Q.clone()
+        bent[:, i] += 1e-5 * Q[:, j]
+        assert deviation(polish(bent)) < 2e-6
+
+
+def test_a_core_at_the_end_of_the_range_of_float32():
+    U, V = (torch.linalg.qr(torch.randn(k, 8)).Q for k in (20, 15))
+    for size in (1e-39, 1e-33, 1e33):
+        cut = truncate(dlrt.Factors(U, torch.randn(8, 8) * size, V), 0.1)
+        assert max(map(deviation, (cut.U, cut.V))) < 1e-5
+
+
+@pytest.mark.parametrize(("precision", "clip"), [("high", 1.0), ("medium", None)])
+@pytest.mark.parametrize("name", sorted(dlrt.INTEGRATORS))
+def test_bases_are_orthonormal_whatever_the_precision_of_the_loss(name, precision, clip):
+    net, x, y = dense_net("mlp")
+    model = dlrt.factorize(net, rank=3)
+    stepper = dlrt.INTEGRATORS[name](model, lr=0.05, max_grad_norm=clip)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        for _ in range(3):
+            with torch.autocast("cpu", torch.bfloat16):
+                stepper.step(lambda: F.cross_entropy(model(x).float(), y))
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for layer in dlrt.low_rank_layers(model).values():
+        assert layer.S.dtype == torch.float32
+        assert layer.orthogonality_drift() < 2e-6
 
 
 @pytest.mark.parametrize("tau", [0.02, 0.2])

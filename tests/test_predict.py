@@ -55,6 +55,16 @@ def test_each_layer_takes_its_own_faster_form():
     assert thin_layers(plain) == [True, False]
 
 
+def test_a_layer_called_by_keyword_is_refused():
+    class Keyword(nn.ModuleDict):
+        def forward(self, x):
+            return self["layer"](x=x)
+
+    model, x = Keyword({"layer": dlrt.LowRankLinear(20, 30, 2)}), torch.randn(4, 20)
+    with pytest.raises(ValueError, match=r"calls a low-rank layer as layer\(x=…\), which plain layers cannot take"):
+        dlrt.predictor(model, x, timing=Told(1.0, 2.0))
+
+
 @pytest.mark.parametrize(("thin", "taken"), [(0.94, True), (0.96, False), (1.0, False)])
 def test_in_doubt_a_layer_is_dense(thin, taken):
     model = dlrt.factorize(nn.Sequential(nn.Linear(16, 12)), rank=2)

@@ -53,7 +53,8 @@ class Integrator(Engine):
         in_backward: run a layer's flows within the backward pass, as soon as it has come by the layer, and free there
             what is kept for them: inputs, cotangents, xV, δU. The result is the same to the last bit, sooner and in
             less memory. Steps that cannot (several gradient points, inner_steps > 1, several closures, clipping) run
-            their flows after the pass, as all do with False. Not part of `state_dict`.
+            their flows after the pass, as all do with False, which a layer shared by re-entrant checkpoints needs. Not
+            part of `state_dict`.
 
     Parameter group 0 holds the factors; the base optimiser's own groups follow (one, unless it makes more) with all
     other parameters, so that schedulers reach both. The rules' moments and the base optimiser's state are in `state`.
