@@ -156,3 +156,24 @@ def test_images_of_one_channel_can_be_laid_out_with_channels_last():
     x = torch.randn(2, 1, 6, 6)
     z = LowRankConv2d(1, 8, 3, 4)(ChannelsLast()(x))
     assert z.is_contiguous(memory_format=torch.channels_last) and torch.equal(ChannelsLast()(x), x)
+
+
+@pytest.mark.parametrize("name", ["abc_psi", "aug_bug", "bug"])
+def test_torchs_own_tools_take_the_parameters_after_steps(name):
+    model = dlrt.factorize(nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 25)), rank=4)
+    x = torch.randn(8, 20)
+    stepper = dlrt.INTEGRATORS[name](model, lr=0.1)
+    for _ in range(2):
+        stepper.step(lambda: model(x).square().mean())
+    assert all(p.is_contiguous() for p in model.parameters())
+    vector = torch.nn.utils.parameters_to_vector(model.parameters())
+    torch.nn.utils.vector_to_parameters(vector, model.parameters())
+    lbfgs = torch.optim.LBFGS(model.parameters(), max_iter=2)
+
+    def closure():
+        lbfgs.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    lbfgs.step(closure)
