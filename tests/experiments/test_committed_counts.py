@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 RESULTS = Path(__file__).parents[2] / "results"
-RECORDS = sorted(RESULTS.rglob("records.jsonl"))
+RECORDS = [
+    path for path in sorted(RESULTS.rglob("records.jsonl")) if "benchmark" not in path.parts
+]  # those have no runs
 TABLES = [path for path in sorted(RESULTS.rglob("table.csv")) if "compression" in path.read_text().splitlines()[0]]
 COUNTS = ["eval_params", "train_params", "dense_params", "compression", "train_compression", "params_low_rank"]
 
