@@ -16,9 +16,9 @@ from torch import nn
 
 from dlrt import Divergence
 from experiments import build, presets
+from experiments.command import in_one_sentence
 from experiments.config import ConfigError
 from experiments.data import Splits
-from experiments.explain import explain, is_mistake
 from experiments.loggers import Logger, make_logger
 from experiments.progress import Display, progress
 from experiments.provenance import provenance
@@ -133,16 +133,12 @@ def recorded(cfg: DictConfig, config: dict[str, Any], place: Place) -> Record:
 def checked(cfg: DictConfig, alone: bool) -> dict[str, Any]:
     """The identity of the run `cfg`. Raises SystemExit with one sentence if that is no possible run."""
     hydra: Any = HydraConfig.get()
-    try:
+    with in_one_sentence():
         if alone and cfg.blocks:
             raise ConfigError(f"experiment={hydra.runtime.choices.experiment} is a sweep of several runs: add -m")
         validate(cfg)
         config = identity(cfg)
         Store(cfg.results_dir).get(key_of(config))  # a file that is no record is a mistake, too
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(explain(error))  # an exception would make Hydra print more than this one sentence
     for note in unused(config, presets.axes(hydra.overrides.task)) if alone else ():
         print(note)
     return config

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from experiments import kept, presets
 from experiments.aggregate import Record
+from experiments.command import in_one_sentence
 from experiments.config import ConfigError
-from experiments.explain import explain, is_mistake
 from experiments.references import literal
 
 DEFAULT = Path("runs")
@@ -117,7 +117,7 @@ def command(argv: Sequence[str], module: str, make: Callable[[Collection, Path],
     options |= dict(argument.split("=", 1) for argument in argv if argument.startswith(("results_dir=", "out=")))
     names = [argument for argument in argv if "=" not in argument]
     overrides = [a for a in argv if "=" in a and a.split("=", 1)[0] not in options]
-    try:
+    with in_one_sentence():
         if len(names) != 1 or names[0].startswith("-"):
             raise ConfigError(f"usage: python -m {module} NAME [results_dir=runs] [out=results], got {names}")
         out = Path(options["out"])
@@ -125,7 +125,3 @@ def command(argv: Sequence[str], module: str, make: Callable[[Collection, Path],
         folder = folder_of(out, names[0], collection.preset)
         check_kept(folder, collection)
         make(collection, folder)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(explain(error))

@@ -8,28 +8,14 @@ conf/ holds the configs, `config` their schema, `validate` their rules. `sweeper
 into cells; each becomes one record (`cell`, `trainer`, `records`).
 """
 
-import os
-import sys
-
-import hydra
-
 from experiments import cell, sweeper
-from experiments.config import CONF
-from experiments.explain import explain, is_mistake
+from experiments.command import run_hydra
 
 
 def main() -> None:
     """Run Hydra on the command line; a mistake in it ends in one sentence and exit code 1."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors here, instead of printing them its way
     sweeper.register()
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(cell.run)()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(explain(error))
+    run_hydra(cell.run, "config")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.command import in_one_sentence
 from experiments.config import ConfigError
-from experiments.explain import explain, is_mistake
 from experiments.kept import Record, read, write
 from experiments.render import markdown
 from experiments.settings import flat
@@ -75,9 +75,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with in_one_sentence():
         main(sys.argv[1:])
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(explain(error))

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from hydra import initialize_config_dir
 
+from experiments.command import in_one_sentence
 from experiments.compose import hydra_compose_cell, remembering
 from experiments.config import CONF
-from experiments.explain import explain, is_mistake
 from experiments.kept import Layered
 from experiments.queue.backlog import Backlog
 from experiments.queue.lines import Line, line_of, read
@@ -59,24 +59,19 @@ def main(argv: Sequence[str]) -> int:
     start, given = time.monotonic(), options(argv)
     again = shlex.join(["python", "-m", "experiments.queue", *argv])
     out = given.out or Path(given.results_dir) / f"{given.file.stem}.jsonl"
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            compose = remembering(hydra_compose_cell)
-            overrides = [*given.overrides, f"results_dir={literal(given.results_dir)}"]
-            lines = [line_of(text, overrides, compose) for text in read(given.file)]
-            store = Layered(Path(given.results_dir), [out])
-            output = Output(out, store.kept)
-            backlog = Backlog(lines, store, output.add)
-            output.write()
-            pool, records = Pool(given.jobs or default_jobs(lines)), Store(given.results_dir)
-            queue = Queue(backlog, pool, records, output, end=start + 60 * given.minutes)
-            stopped = run(queue)
-            code = report(backlog, given.minutes, not queue.started, again)
-            output.write()
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(explain(error))
+    with in_one_sentence(), initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        compose = remembering(hydra_compose_cell)
+        overrides = [*given.overrides, f"results_dir={literal(given.results_dir)}"]
+        lines = [line_of(text, overrides, compose) for text in read(given.file)]
+        store = Layered(Path(given.results_dir), [out])
+        output = Output(out, store.kept)
+        backlog = Backlog(lines, store, output.add)
+        output.write()
+        pool, records = Pool(given.jobs or default_jobs(lines)), Store(given.results_dir)
+        queue = Queue(backlog, pool, records, output, end=start + 60 * given.minutes)
+        stopped = run(queue)
+        code = report(backlog, given.minutes, not queue.started, again)
+        output.write()
     return code if stopped is None else leave(stopped.signum)
 
 
