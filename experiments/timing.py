@@ -5,26 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from statistics import fmean, median, stdev
 from typing import Any
 
 import torch
+from torch import nn
 
 from dlrt import Divergence
 from experiments import build
 from experiments.data import Splits
 from experiments.structure import final_structure
-from experiments.timing_tasks import TASKS, Batches, inputs_of
+from experiments.timing_tasks import TASKS, Batches, Work, inputs_of
 
 
 class Stopwatch:
     """A network and the seconds that each of its works took: a training step or a prediction, as the task says."""
 
-    def __init__(self, config: dict[str, Any], device: torch.device, sample: Batches) -> None:
-        self.device, self.free = device, _allocated(device)
-        self.net = build.model(config).to(device)
-        self.work = TASKS[config["task"]](self.net, config, sample)
+    def __init__(self, net: nn.Module, work: Work, device: torch.device, free: int = 0) -> None:
+        self.net, self.work, self.device = net, work, device
+        self.free = free  # bytes of the device's memory in use before the net came
         self.seconds: list[float] = []
         self.loss, self.images = math.nan, 0
         self.peak_bytes: int | None = None
@@ -69,18 +69,26 @@ def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple
     Raises:
         Divergence: a loss is not finite.
     """
-    timing, inputs, sample = config["timing"], inputs_of(config, data), next(inputs_of(config, data))
-    own = Stopwatch(config, device, sample)
+    timing, inputs = config["timing"], inputs_of(config, data)
+    sample = next(inputs)
+    inputs = chain([sample], inputs)
+    own = _stopwatch(config, device, sample)
     own.warm_up(islice(inputs, timing["warmup"]))
     reference = None
     if build.factorises(config["integrator"]["name"]):
-        reference = Stopwatch(dense(config), device, sample)
+        reference = _stopwatch(dense(config), device, sample)
         reference.warm_up(islice(inputs, timing["warmup"]))
     for i, batches in enumerate(islice(inputs, timing["repeats"])):
         own.time(batches)
         if reference is not None and i % timing["reference_every"] == 0:
             reference.time(batches)
     return _final(own), _compared(own, reference)
+
+
+def _stopwatch(config: dict[str, Any], device: torch.device, sample: Batches) -> Stopwatch:
+    free = _allocated(device)
+    net = build.model(config).to(device)
+    return Stopwatch(net, TASKS[config["task"]](net, config, sample), device, free)
 
 
 def _final(own: Stopwatch) -> dict[str, Any]:

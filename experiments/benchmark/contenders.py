@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median, quantiles
@@ -37,9 +36,8 @@ class Contender(Stopwatch):
     """A net, its optimiser, and the seconds of its steps: loss, hits, gradients, flows, truncation, updates."""
 
     def __init__(self, net: nn.Module, optimizer: Steps, precision: str, device: torch.device) -> None:
-        self.net, self.optimizer, self.precision, self.device = net, optimizer, precision, device
-        self.work = self.train
-        self.seconds, self.free, self.loss = [], 0, math.nan
+        super().__init__(net, self.train, device)
+        self.optimizer, self.precision = optimizer, precision
 
     def train(self, batches: Batches) -> Tensor:
         """One step on each batch; returns the last one's loss."""
