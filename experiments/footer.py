@@ -7,7 +7,7 @@ import pandas as pd
 from experiments import paper
 from experiments.aggregate import Record
 from experiments.collection import KEPT, Collection
-from experiments.words import listed
+from experiments.words import commits, listed
 
 _EPOCHS = {
     "val_accuracy": "the epoch that is best on validation data",
@@ -76,9 +76,9 @@ def _protocol(collection: Collection) -> str:
     if dirty or len(known) < len(collection.records):
         return f"{line}; NOT a frozen recipe: {dirty} of {len(known)} runs come from uncommitted changes."
     if unknown:
-        named = f"{unknown} of {len(known)} runs come from a copy without git, said to be of {_commits(known)}"
+        named = f"{unknown} of {len(known)} runs come from a copy without git, said to be of {commits(known)}"
         return f"{line}; recipe and τ list: {named}."
-    return f"{line}; recipe and τ list were committed in {_commits(known)} before these runs."
+    return f"{line}; recipe and τ list were committed in {commits(known)} before these runs."
 
 
 def _runs(collection: Collection) -> str:
@@ -89,16 +89,12 @@ def _runs(collection: Collection) -> str:
     torch = listed({p["versions"].get("torch", "unknown") for p in known})
     return (
         f"runs: {len(collection.records)} of {total}, records: {where}; epochs: {listed(epochs)}; "
-        f"commit: {_commits(known)}; device: {listed({p['device'] for p in known})}; torch: {torch}."
+        f"commit: {commits(known)}; device: {listed({p['device'] for p in known})}; torch: {torch}."
     )
 
 
 def _provenances(collection: Collection) -> list[Record]:
     return [record["provenance"] for record in collection.records if record["provenance"]]
-
-
-def _commits(known: list[Record]) -> str:
-    return listed({f"{(p['commit'] or 'unknown')[:9]}{' (dirty)' if p['dirty'] else ''}" for p in known})
 
 
 def _missing(collection: Collection) -> list[str]:

@@ -64,6 +64,11 @@ def line_of(record: Record) -> str:
     return json.dumps(packed(record), separators=(",", ":"), allow_nan=False) + "\n"
 
 
+def portable(words: Iterable[str]) -> list[str]:
+    """The words of a command without results_dir: no part of what was run, and a folder of this machine alone."""
+    return [word for word in words if not word.startswith("results_dir=")]
+
+
 def packed(record: Record) -> Record:
     """Returns the record with a history of columns, six digits each.
 
@@ -73,8 +78,7 @@ def packed(record: Record) -> Record:
     error = record["error"] and {key: value for key, value in record["error"].items() if key != "traceback"}
     provenance = dict(record["provenance"])
     if "command" in provenance:
-        words = (word for word in shlex.split(provenance["command"]) if not word.startswith("results_dir="))
-        provenance["command"] = shlex.join(words)
+        provenance["command"] = shlex.join(portable(shlex.split(provenance["command"])))
     changed = {"history": _columns(record["history"]), "timing": timing, "error": error, "provenance": provenance}
     return record | changed
 

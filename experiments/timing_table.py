@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from experiments.aggregate import DISPLAY_NAMES, Record
 from experiments.collection import KEPT, Collection, keep
 from experiments.config import ConfigError
 from experiments.render import latex, markdown, show
-from experiments.words import NONE, count, listed
+from experiments.words import NONE, commits, count, listed, three_digits
 
 _PRINTED = {"dlrt_table3_train_time": "DLRT 2022, Table 3", "dlrt_table4_predict_time": "DLRT 2022, Table 4"}
 _WORK = {
@@ -90,7 +89,7 @@ def formatted(rows: pd.DataFrame) -> pd.DataFrame:
 def _spread(mean: float, std: float) -> str:
     if pd.isna(mean):
         return NONE
-    digits = max(0, 2 - math.floor(math.log10(1000 * mean)))  # three significant ones
+    digits = three_digits(1000 * mean)
     return f"{1000 * mean:.{digits}f}" + ("" if pd.isna(std) else f" ± {1000 * std:.{digits}f}")
 
 
@@ -134,10 +133,9 @@ def _paper(collection: Collection) -> list[str]:
 
 def _provenance(collection: Collection, done: list[Record]) -> str:
     known = [record["provenance"] for record in done]
-    commits = {f"{(p['commit'] or 'unknown')[:9]}{' (dirty)' if p['dirty'] else ''}" for p in known}
     return (
         f"runs: {len(done)}, records: {collection.source.name}; budget: {collection.preset.budget}; "
-        f"commit: {listed(commits)}; device: {listed({p['device'] for p in known})}; "
+        f"commit: {commits(known)}; device: {listed({p['device'] for p in known})}; "
         f"threads: {listed({str(p['threads']) for p in known})}; "
         f"torch: {listed({p['versions']['torch'] for p in known})}."
     )

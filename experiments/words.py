@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,6 +41,16 @@ def ranks(layers: Mapping[str, float]) -> str:
 
 def probability(p: float) -> str:
     return NONE if pd.isna(p) else "< 0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def three_digits(value: float) -> int:
+    """The decimals that show three significant digits of a positive value, none of 100 and more."""
+    return max(0, 2 - math.floor(math.log10(value)))
+
+
+def commits(provenances: Iterable[Mapping[str, Any]]) -> str:
+    """The commits of runs, in short."""
+    return listed({f"{(p['commit'] or 'unknown')[:9]}{' (dirty)' if p['dirty'] else ''}" for p in provenances})
 
 
 def setting(value: Any) -> str:

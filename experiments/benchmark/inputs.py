@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from itertools import islice
 from pathlib import Path
 
 import torch
 
 from experiments.data.files import FOLDERS, Unavailable, read_folder
-from experiments.data.mnist import load_mnist
+from experiments.data.mnist import default_root, load_mnist
 from experiments.data.splits import Split, Splits
 from experiments.timing_tasks import Batches
 
@@ -19,7 +18,7 @@ IMAGES = 20_000
 
 def images(seed: int, device: torch.device) -> Splits:
     """The images on the device; `source` says which. Nothing is downloaded."""
-    root = Path(os.environ.get("DLRT_DATA") or "~/.cache/dlrt").expanduser()
+    root = default_root()
     if any(_at_hand(folder) for folder in (root / FOLDERS["mnist"] / "raw", root)):
         return load_mnist(split="60k", train_limit=IMAGES).to(device)
     generator = torch.Generator().manual_seed(seed)

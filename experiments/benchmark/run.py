@@ -17,9 +17,10 @@ from experiments.benchmark.cases import Case, expand, groups
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.curves import deviation
 from experiments.benchmark.measure import measure
+from experiments.command import in_one_sentence
 from experiments.config import ConfigError
 from experiments.data import Splits
-from experiments.explain import explain, is_mistake
+from experiments.kept import portable
 from experiments.provenance import device_name, provenance
 
 RERUN = ("all", "missing")
@@ -27,12 +28,8 @@ RERUN = ("all", "missing")
 
 def run(cfg: DictConfig) -> None:
     """Hydra's task. Raises SystemExit with one sentence if the config describes no possible benchmark."""
-    try:
+    with in_one_sentence(BenchmarkConfig):
         cases, device = checked(cfg)
-    except Exception as error:
-        if not is_mistake(error):
-            raise
-        sys.exit(explain(error, BenchmarkConfig))  # an exception would make Hydra print more than this one sentence
     if device.type == "cpu" and cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     data = inputs.images(cfg.seed, device)
@@ -70,9 +67,7 @@ def _record(cfg: DictConfig, group: list[Case], data: Splits, folder: Path, devi
 
 
 def _origin(device: torch.device, data: Splits) -> dict[str, Any]:
-    # Where the records went is no part of what was measured, and may name this machine's folders.
-    overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith("results_dir=")]
-    command = shlex.join(["python", "-m", "experiments.benchmark", *overrides])
+    command = shlex.join(portable(["python", "-m", "experiments.benchmark", *HydraConfig.get().overrides.task]))
     return provenance(device, [], sweep=False) | {"command": command, "data_source": data.source}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 from experiments.aggregate import DISPLAY_NAMES
 from experiments.benchmark.cases import Case, from_config
 from experiments.benchmark.store import Record
-from experiments.words import NONE, count, listed
+from experiments.words import NONE, commits, count, listed, three_digits
 
 _MIB = 2**20
 _MEASURED = ("median", "q1", "q3", "least", "repeats", "state_bytes", "peak_bytes")
@@ -108,7 +107,7 @@ def _column(rows: pd.DataFrame, name: str, show: Any) -> list[str]:
 
 
 def _milliseconds(middle: float, q1: float, q3: float) -> str:
-    digits = max(0, 2 - math.floor(math.log10(1000 * middle)))  # three significant ones
+    digits = three_digits(1000 * middle)
     return f"{1000 * middle:.{digits}f} ({1000 * q1:.{digits}f}–{1000 * q3:.{digits}f})"
 
 
@@ -124,7 +123,6 @@ def footer(records: Sequence[Record], rows: pd.DataFrame) -> list[str]:
     """The sentences under the table: what stands in the columns, what was met, on what it was measured."""
     known = [record["provenance"] for record in records]
     judged = rows[rows["verdict"] != ""]
-    commits = {f"{(p['commit'] or 'unknown')[:9]}{' (dirty)' if p['dirty'] else ''}" for p in known}
     lines = [
         "ms: a step with loss and hits, gradients, flows, truncation and updates; median (quartiles), in turn with the "
         "dense step in one process. × dense: of the medians; without a name, in fp32.",
@@ -144,7 +142,7 @@ def footer(records: Sequence[Record], rows: pd.DataFrame) -> list[str]:
     lines += [f"targets met: {(judged['verdict'] == 'met').sum()} of {len(judged)}."] * bool(len(judged))
     return [
         *lines,
-        f"records: {len(records)}; images: {listed({p['data_source'] for p in known})}; commit: {listed(commits)}; "
+        f"records: {len(records)}; images: {listed({p['data_source'] for p in known})}; commit: {commits(known)}; "
         f"device: {listed({p['device'] for p in known})}; threads: {listed({str(p['threads']) for p in known})}; "
         f"torch: {listed({p['versions']['torch'] for p in known})}.",
     ]

@@ -43,7 +43,7 @@ def load_mnist(
     if train_limit is not None:
         _check_integer("train_limit", train_limit, 1)
 
-    files, source = obtain(name, Path(root or os.environ.get("DLRT_DATA") or "~/.cache/dlrt").expanduser())
+    files, source = obtain(name, Path(root).expanduser() if root else default_root())
     train, test = _pair(files, "train"), _pair(files, "t10k")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(split_seed))
     kept = len(train) * 5 // 6 if split == "50k" else len(train)  # 50,000 of the 60,000
@@ -52,6 +52,11 @@ def load_mnist(
     val = _take(train, order[kept:]) if split == "50k" else None
     mean, std = STANDARD[name] if normalization == "standard" else (0.0, 1.0)
     return Splits(_take(train, order[:kept][:train_limit]), val, test, mean, std, source).to(device)
+
+
+def default_root() -> Path:
+    """$DLRT_DATA, else ~/.cache/dlrt."""
+    return Path(os.environ.get("DLRT_DATA") or "~/.cache/dlrt").expanduser()
 
 
 def obtain(dataset: str, root: Path) -> tuple[dict[str, bytes], str]:
