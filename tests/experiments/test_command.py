@@ -11,7 +11,7 @@ from experiments.config import ConfigError
 
 @pytest.mark.parametrize("schema", [(), (BenchmarkConfig,)])
 def test_a_mistake_ends_in_its_sentence(schema: tuple[type, ...]) -> None:
-    with pytest.raises(SystemExit, match="^tau is 2: use less$"), in_one_sentence(*schema):
+    with pytest.raises(SystemExit, match=r"^tau is 2: use less$"), in_one_sentence(*schema):
         raise ConfigError("tau is 2: use less")
 
 
