@@ -1,6 +1,7 @@
 """Dynamical low-rank training: networks whose weights are low rank while they train."""
 
 from dlrt import accounting, diagnostics, integrators, textbook
+from dlrt.adapters import adapters_of, add_adapters, load_adapters, merge_adapters, save_adapters
 from dlrt.baselines import BASELINES
 from dlrt.errors import Divergence
 from dlrt.factors import Factors, random_factors
@@ -20,12 +21,17 @@ __all__ = [
     "LowRankLayer",
     "LowRankLinear",
     "accounting",
+    "adapters_of",
+    "add_adapters",
     "diagnostics",
     "factorize",
     "integrators",
+    "load_adapters",
     "low_rank_layers",
     "merge",
+    "merge_adapters",
     "predictor",
     "random_factors",
+    "save_adapters",
     "textbook",
 ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from dlrt.factors import Factors
 from dlrt.linalg import beside
 
-RULES = ("sgd", "momentum", "adam")
+RULES = ("sgd", "momentum", "adam", "adamw")
 TRANSPORTS = ("project", "index")
 
 # "first" and, for adam, "second": tensors of the coefficients' shape; "count": int
@@ -29,7 +29,8 @@ def direction(
 
     sgd: D = g. momentum: m ← β₁ m + g, D = m. adam: Kingma and Ba's, with bias correction; an entry that it sees for
     the first time (its basis vector is new) starts as if its gradient had always been the present one, so that a
-    fresh direction moves by h, as in Adam's own first step, and not by h (1 − β₁)/√(1 − β₂).
+    fresh direction moves by h, as in Adam's own first step, and not by h (1 − β₁)/√(1 − β₂). adamw: the same; its decay
+    is not in D.
     """
     if rule == "sgd":
         return gradient, {}

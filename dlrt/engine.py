@@ -224,6 +224,12 @@ class Engine(Optimizer):
         new = {flow: moments for flow, moments in step.moments.items() if moments}  # sgd has none
         self.state[self.layers[name].S].update(step.earlier | new)
 
+    def _reduce(self, name: str, Y: Factors) -> None:
+        """Give a layer the factors Y, its own without some of the last columns, and its moments likewise."""
+        layer, moments = self.layers[name], self._moments(name)
+        self.state[layer.S].update(descent.carry(moments, list(moments), layer.factors, Y, grows=False, by_index=True))
+        layer.factors = Y
+
     def _resume(self, name: str, at: int) -> LayerStep:
         """The layer's step as the last call left it; a layer first reached in a later flow has not moved before."""
         cycle = self.state[self.layers[name].S].get("cycle")

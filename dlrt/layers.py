@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import torch
@@ -12,6 +13,8 @@ from dlrt.factors import Factors, check_rank, random_factors
 from dlrt.linalg import svd, truncation_rank
 from dlrt.matricize import ConvView, LinearView, View
 from dlrt.tape import Gradient
+
+PLAIN = (nn.Linear, nn.Conv2d)  # what can be factorised or adapted
 
 
 class LowRankLayer(nn.Module):
@@ -161,11 +164,9 @@ class LowRankConv2d(LowRankLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        kernel, spacing = _pair(kernel_size), _pair(dilation)
-        pad = explicit_padding(padding, kernel, spacing)
+        view = _conv_view(in_channels, _pair(kernel_size), _pair(stride), padding, _pair(dilation))
         kwargs = _where(init, device, dtype)
-        Y = _start(out_channels, in_channels * kernel[0] * kernel[1], rank, init, gain, spectrum, kwargs)
-        view = ConvView(in_channels, kernel, _pair(stride), pad, spacing)
+        Y = _start(out_channels, in_channels * math.prod(view.kernel), rank, init, gain, spectrum, kwargs)
         super().__init__(Y, _bias(out_channels, bias, init, kwargs), view)
         self.in_channels, self.out_channels = in_channels, out_channels
 
@@ -227,6 +228,24 @@ def conv_arguments(layer: nn.Conv2d) -> dict[str, Any]:
     """The constructor arguments that a dense and a low-rank convolution share."""
     names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
     return {name: getattr(layer, name) for name in names}
+
+
+def view_of(layer: nn.Linear | nn.Conv2d) -> View:
+    """How the layer's inputs and outputs are rows of matrices."""
+    if isinstance(layer, nn.Linear):
+        return LinearView()
+    arguments = conv_arguments(layer)
+    return _conv_view(*(arguments[name] for name in ("in_channels", "kernel_size", "stride", "padding", "dilation")))
+
+
+def _conv_view(
+    channels: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: int | tuple[int, int] | str,
+    dilation: tuple[int, int],
+) -> ConvView:
+    return ConvView(channels, kernel, stride, explicit_padding(padding, kernel, dilation), dilation)
 
 
 def explicit_padding(

@@ -27,6 +27,7 @@ def check_options(
     inner_steps: int,
     transport: str,
     max_grad_norm: float | None,
+    rank_budget: int | None = None,
 ) -> None:
     """Raise ValueError for a value no integrator or baseline can work with."""
     norm = max_grad_norm
@@ -36,6 +37,7 @@ def check_options(
         ("tau", tau, tau is None or (_number(tau) and 0 <= tau < 1), "in [0, 1), or None to keep the rank"),
         ("min_rank", min_rank, _count(min_rank), "an integer of at least 1"),
         ("max_rank", max_rank, max_rank is None or _count(max_rank, min_rank), f"None or at least {min_rank=}"),
+        ("rank_budget", rank_budget, rank_budget is None or _count(rank_budget), "None or an integer of at least 1"),
         ("optimizer", optimizer, optimizer in RULES, f"one of {', '.join(RULES)}"),
         ("decay", decay, _number(decay) and decay >= 0, "a number of at least 0"),
         ("decay", decay, steady, f"below 1/lr with lr = {lr}"),
@@ -57,9 +59,14 @@ def _count(x: object, least: int = 1) -> bool:
 
 
 def base_factory(
-    base_optimizer: BaseOptimizer | None, optimizer: str, lr: float, betas: tuple[float, float], eps: float
+    base_optimizer: BaseOptimizer | None,
+    optimizer: str,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
 ) -> BaseOptimizer:
-    """`base_optimizer`, or torch's optimiser of the same kind as the one on K, L and S."""
+    """`base_optimizer`, or torch's optimiser of the same kind as the one on K, L and S; only AdamW decays."""
     if base_optimizer is not None:
         if isinstance(base_optimizer, Optimizer) or not callable(base_optimizer):
             raise ValueError(
@@ -67,6 +74,8 @@ def base_factory(
                 f"e.g. functools.partial(torch.optim.AdamW, lr=1e-3), got {base_optimizer!r}"
             )
         return base_optimizer
+    if optimizer == "adamw":
+        return partial(torch.optim.AdamW, lr=lr, betas=betas, eps=eps, weight_decay=decay)
     if optimizer == "adam":
         return partial(torch.optim.Adam, lr=lr, betas=betas, eps=eps)
     return partial(torch.optim.SGD, lr=lr, momentum=betas[0] if optimizer == "momentum" else 0.0)

@@ -9,10 +9,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from dlrt.factors import INITS
-from dlrt.layers import LowRankConv2d, LowRankLayer, LowRankLinear, conv_arguments, obstacle
+from dlrt.layers import PLAIN, LowRankConv2d, LowRankLayer, LowRankLinear, conv_arguments, obstacle
 from dlrt.matricize import ConvView
 
-PLAIN = (nn.Linear, nn.Conv2d)
 PerLayer = int | float | Mapping[str, int] | Mapping[str, float] | None
 
 
@@ -66,7 +65,7 @@ def factorize(
             "factorize leaves every layer dense: the model's Linear and Conv2d layers are all skipped, or none"
         )
     replacements = {name: _low_rank(layers[name], *chosen[name], init, gain, spectrum) for name in chosen}
-    return _replace(model, {layers[name]: new for name, new in replacements.items()})
+    return replace(model, {layers[name]: new for name, new in replacements.items()})
 
 
 def _selected(name: str, rank: PerLayer, tau: PerLayer) -> bool:
@@ -99,7 +98,7 @@ def merge(model: nn.Module, dense: Iterable[str] = ()) -> nn.Module:
     readers = [m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)]
     read = {child for reader in readers for child in reader.children()}
     whole = {k for k, layer in layers.items() if layer in read or any(fnmatchcase(k, p) for p in patterns)}
-    return _replace(model, {layer: _plain(layer, name in whole) for name, layer in layers.items()})
+    return replace(model, {layer: _plain(layer, name in whole) for name, layer in layers.items()})
 
 
 def _low_rank(
@@ -142,7 +141,7 @@ def _plain(layer: LowRankLayer, whole: bool) -> nn.Module:
     return (nn.Sequential(*parts) if thin else parts[0]).train(layer.training)
 
 
-def _replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
+def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """Put new modules in the place of old ones, wherever the old ones are registered."""
     for module in list(model.modules()):
         for name, child in module._modules.items():

@@ -14,7 +14,8 @@ from dlrt.options import BaseOptimizer, base_factory, check_options
 class Dense(Optimizer):
     """Plain training of all parameters by one torch optimiser, behind the interface of the integrators.
 
-    `decay` shrinks the dense weight matrices, W ← (1 − hλ) W at the start of a step, as an integrator's does S.
+    `decay` shrinks the dense weight matrices, W ← (1 − hλ) W at the start of a step, as an integrator's does S; with
+    optimizer="adamw" all parameters, as torch's AdamW does.
     `tau`, `min_rank`, `max_rank`, `inner_steps` and `transport` have no meaning here and are ignored.
     """
 
@@ -49,9 +50,9 @@ class Dense(Optimizer):
             max_grad_norm=max_grad_norm,
         )
         parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        self.base = base_factory(base_optimizer, optimizer, lr, betas, eps)(parameters)
+        self.base = base_factory(base_optimizer, optimizer, lr, betas, eps, decay)(parameters)
         self.decay, self.max_grad_norm = decay, max_grad_norm
-        self.decayed = self._decayed(model)
+        self.decayed = [] if optimizer == "adamw" else self._decayed(model)
         super().__init__(self.base.param_groups, self.base.defaults)
         self._share_state()
 

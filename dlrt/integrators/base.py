@@ -24,6 +24,7 @@ from dlrt.closures import Closure
 from dlrt.engine import Engine, LayerStep
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
+from dlrt.linalg import truncate
 from dlrt.options import BaseOptimizer, base_factory, check_options
 from dlrt.surgery import low_rank_layers
 
@@ -36,8 +37,12 @@ class Integrator(Engine):
         lr: step size h.
         tau: relative truncation tolerance τ in [0, 1); None keeps the rank. Rank-adaptive integrators only.
         min_rank, max_rank: bounds of the rank that the truncation chooses; None is no bound.
-        optimizer: rule for the coefficients K, L and S: "sgd", "momentum" (β₁) or "adam".
-        decay: λ ≥ 0: S ← (1 − hλ) S at the start of a step, the gradient being taken before.
+        rank_budget: the ranks of all layers add up to at most this: after a truncation the smallest singular values of
+            all of them go. With tau=None the ranks adapt within it. Rank-adaptive integrators only.
+        optimizer: rule for the coefficients K, L and S: "sgd", "momentum" (β₁), "adam" or "adamw", which is adam with
+            `decay` as the weight decay of the other parameters, too.
+        decay: λ ≥ 0: S ← (1 − hλ) S at the start of a step, the gradient being taken before. That is decoupled weight
+            decay of Y.
         base_optimizer: function from the list of all other parameters to the torch optimiser that steps them, e.g.
             `functools.partial(torch.optim.AdamW, lr=1e-3)`; None: the same rule and lr as the coefficients.
         inner_steps: s. With s = 1 a call of `step` is a whole step of the integrator on one batch. With s > 1 (abc-PSI,
@@ -75,6 +80,7 @@ class Integrator(Engine):
         tau: float | None = None,
         min_rank: int = 1,
         max_rank: int | None = None,
+        rank_budget: int | None = None,
         optimizer: str = "sgd",
         decay: float = 0.0,
         base_optimizer: BaseOptimizer | None = None,
@@ -85,11 +91,14 @@ class Integrator(Engine):
         max_grad_norm: float | None = None,
         in_backward: bool = True,
     ) -> None:
-        options: dict[str, Any] = dict(lr=lr, tau=tau, min_rank=min_rank, max_rank=max_rank, optimizer=optimizer)
-        options |= dict(decay=decay, inner_steps=inner_steps, transport=transport, max_grad_norm=max_grad_norm)
+        options: dict[str, Any] = dict(lr=lr, tau=tau, min_rank=min_rank, max_rank=max_rank, rank_budget=rank_budget)
+        options |= dict(optimizer=optimizer, decay=decay, inner_steps=inner_steps)
+        options |= dict(transport=transport, max_grad_norm=max_grad_norm)
         check_options(**options)
-        if tau is not None and not self.rank_adaptive:
-            raise ValueError(f"{type(self).__name__} keeps its rank and takes no tau, got {tau}: leave tau=None")
+        for key in ("tau", "rank_budget"):
+            if options[key] is not None and not self.rank_adaptive:
+                name = type(self).__name__
+                raise ValueError(f"{name} keeps its rank and takes no {key}, got {options[key]}: leave {key}=None")
         if not isinstance(model, nn.Module):
             raise ValueError(f"an integrator takes the model itself, not its parameters, got {type(model).__name__}")
         self.model, self.in_backward = model, in_backward
@@ -104,13 +113,15 @@ class Integrator(Engine):
         super().__init__([{"params": factors, "name": "low_rank"}], options)
         known = {id(p) for layer in low_rank_layers(model).values() for p in (layer.U, layer.S, layer.V)}
         self.others: list[Tensor] = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-        make_base = base_factory(base_optimizer, optimizer, lr, betas, eps)
+        make_base = base_factory(base_optimizer, optimizer, lr, betas, eps, decay)
         self.base = make_base(self.others) if self.others else None
         if self.base is not None:
             for group in self.base.param_groups:
                 group.setdefault("betas", betas)  # schedulers that cycle the momentum look for it in every group
                 self.param_groups.append(group)
         self._share_state()
+        if rank_budget is not None:
+            self._begin_budget()
 
     @property
     def passes(self) -> int:
@@ -152,6 +163,8 @@ class Integrator(Engine):
             loss = self._inner_step(closure)
         else:
             loss = self._step_in_backward(closure) if self._layer_by_layer(closure) else self._whole_step(closure)
+        if self.param_groups[0]["rank_budget"] is not None and self.param_groups[0]["phase"] == 0:
+            self._keep_to_budget()
         sums = torch.stack([layer.S.sum() for layer in self.layers.values()]).tolist()  # one synchronisation
         for name, total in zip(self.layers, sums, strict=True):
             if not math.isfinite(total):
@@ -166,11 +179,37 @@ class Integrator(Engine):
         return self.in_backward and one_pass and self.param_groups[0]["max_grad_norm"] is None
 
     def _bounds(self, rank: int) -> dict[str, Any]:
-        """What the truncation goes by: τ and the bounds of the rank, or, without τ, the old rank."""
+        """What the truncation goes by: τ and the bounds of the rank, or, without τ, the old rank, or the budget."""
         group = self.param_groups[0]
-        if group["tau"] is None:
+        if group["tau"] is None and group["rank_budget"] is None:
             return {"tau": None, "max_rank": rank}
-        return {key: group[key] for key in ("tau", "min_rank", "max_rank")}
+        return {"tau": group["tau"] or 0.0, "min_rank": group["min_rank"], "max_rank": group["max_rank"]}
+
+    def _begin_budget(self) -> None:
+        """Check the budget of ranks and bring the cores to the diagonal form that truncations leave."""
+        budget, least = (self.param_groups[0][key] for key in ("rank_budget", "min_rank"))
+        if budget < least * len(self.layers):
+            raise ValueError(
+                f"rank_budget={budget} is less than min_rank={least} for each of the {len(self.layers)} low-rank "
+                "layers: raise it or lower min_rank"
+            )
+        for layer in self.layers.values():
+            layer.factors = truncate(layer.factors, tau=None, max_rank=layer.rank)
+
+    def _keep_to_budget(self) -> None:
+        """Drop the smallest singular values of all layers together, as many as exceed the budget of ranks."""
+        group = self.param_groups[0]
+        excess = sum(layer.rank for layer in self.layers.values()) - group["rank_budget"]
+        if excess <= 0:
+            return
+        spectra = [layer.S.diagonal()[group["min_rank"] :] for layer in self.layers.values()]
+        of_layer = torch.cat([torch.full_like(sigma, i, dtype=torch.long) for i, sigma in enumerate(spectra)])
+        dropped = of_layer[torch.cat(spectra).argsort()[:excess]].bincount(minlength=len(spectra))
+        for (name, layer), count in zip(self.layers.items(), dropped.tolist(), strict=True):
+            if count:
+                kept = layer.rank - count  # σ descend: what goes are the last columns
+                U, S, V = layer.factors
+                self._reduce(name, Factors(U[:, :kept], S[:kept, :kept], V[:, :kept]))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refused once the integrator is built: its groups follow from the model."""

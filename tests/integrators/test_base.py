@@ -254,7 +254,7 @@ def test_a_non_finite_core_is_divergence_and_names_the_layer():
         ({"decay": "0.1"}, "decay must be a number"),
         ({"min_rank": 0}, "min_rank must be"),
         ({"min_rank": 5, "max_rank": 3}, "max_rank must be"),
-        ({"optimizer": "adamw"}, "optimizer must be one of sgd, momentum, adam"),
+        ({"optimizer": "rmsprop"}, "optimizer must be one of sgd, momentum, adam, adamw"),
         ({"decay": 20.0}, "decay must be"),
         ({"inner_steps": 0}, "inner_steps must be"),
         ({"transport": "reset"}, "transport must be one of"),

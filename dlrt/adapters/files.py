@@ -1,0 +1,98 @@
+"""What was trained of an adapted model, in a file of its own: adapters, their ranks, and the trainable dense parts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dlrt.adapters.adalora import AdaLoRALayer
+from dlrt.adapters.adapted import Adapted, adapters_of
+from dlrt.adapters.lora import LoRALayer
+from dlrt.adapters.surgery import adapt, shapes_once_adapted
+
+FORMAT = "dlrt-adapters-1"
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """What training may have changed of `model.state_dict()`: all but the frozen parameters."""
+    frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    return {name: x for name, x in model.state_dict().items() if name not in frozen}
+
+
+def save_adapters(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Save the adapters, the other trainable parameters and the buffers of a model as a safetensors file.
+
+    Raises:
+        ValueError: the model has no adapters.
+    """
+    adapters = adapters_of(model)
+    if not adapters:
+        raise ValueError("the model has no adapters to save: call add_adapters(model, ...) first")
+    first = next(iter(adapters.values()))
+    header = {
+        "method": {LoRALayer: "lora", AdaLoRALayer: "adalora"}.get(type(first), "integrator"),
+        "alpha": getattr(first, "alpha", None),
+        "layers": {name: [*adapter.matrix_shape, len(adapter.factors.S)] for name, adapter in adapters.items()},
+        "trainable": {name: list(p.shape) for name, p in _dense_parts(model)},
+    }
+    tensors = {name: x.detach().contiguous().clone() for name, x in trained_state(model).items()}
+    save_file(tensors, os.fspath(path), metadata={"format": FORMAT, "adapters": json.dumps(header)})
+
+
+def load_adapters(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """Add the adapters in a file of `save_adapters` to the plain model, in place, and return it.
+
+    Raises:
+        ValueError: the file cannot be read, holds no adapters, or those of another model. The model is as before then.
+    """
+    header, tensors = _read(Path(path))
+    layers = {name: (m, n, r) for name, (m, n, r) in header["layers"].items()}
+    shapes, parameters = shapes_once_adapted(model, layers)
+    wanted = {name: (m, n) for name, (m, n, _) in layers.items()}
+    for kind, theirs, ours in (("layer", wanted, shapes), ("parameter", header["trainable"], parameters)):
+        for name, shape in theirs.items():
+            if name not in ours or tuple(ours[name]) != tuple(shape):
+                found = f"one of shape {tuple(ours[name])}" if name in ours else "none"
+                raise ValueError(
+                    f"{path} holds the adapters of another model: {kind} {name!r} of shape {tuple(shape)} there, "
+                    f"{found} here; build the model that they were trained on"
+                )
+    ranks = {name: r for name, (_, _, r) in layers.items()}
+    model = adapt(model, ranks, header["method"], set(header["trainable"]), header["alpha"])
+    model.load_state_dict(tensors, strict=False)
+    return model
+
+
+def _dense_parts(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The trainable parameters that are no adapter's, by the names they have without the adapters."""
+    adapters = {id(p) for adapter in adapters_of(model).values() for p in adapter.parameters()}
+    adapted = [name for name, m in model.named_modules() if isinstance(m, Adapted)]
+    for name, p in model.named_parameters():
+        if p.requires_grad and id(p) not in adapters:
+            yield plain_name(name, adapted), p
+
+
+def plain_name(name: str, adapted: Collection[str]) -> str:
+    """A parameter's name without the `base` of the adapted layer it is in."""
+    layer, _, kind = name.rpartition(".base.")
+    return f"{layer}.{kind}" if layer in adapted else name
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read the adapters in {path}: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} holds no adapters: give a file that dlrt.save_adapters wrote")
+    header: dict[str, Any] = json.loads(metadata["adapters"])
+    return header, tensors
