@@ -27,6 +27,7 @@ class LayerStep:
     """One layer within a step: the factors where the current flow starts, and how far each flow has moved."""
 
     base: Factors
+    rank: int  # of the layer at the start of the step
     earlier: dict[str, descent.Moments]  # the rule's moments of K, L and S as the last step left them, at `base`
     moved: dict[str, Tensor] = field(default_factory=dict)  # displacement of K, L and S by their flows
     moments: dict[str, descent.Moments] = field(default_factory=dict)  # the rule's new moments
@@ -99,7 +100,6 @@ class Engine(Optimizer):
                 for flow in self.flows:
                     self._move(step, flow, tape)
                     self._end_flow(name, step, flow)
-            step.moved.clear()
             tape.clear()  # all that the layer has kept for its flows
 
         loss, tapes = self._gradient(closure, run)
@@ -110,7 +110,7 @@ class Engine(Optimizer):
         return loss
 
     def _begin(self, name: str, Y: Factors) -> LayerStep:
-        return LayerStep(self._decayed(Y), self._moments(name))
+        return LayerStep(self._decayed(Y), min(Y.S.shape), self._moments(name))
 
     def _install(self, steps: dict[str, LayerStep]) -> None:
         for name, step in steps.items():
@@ -208,6 +208,7 @@ class Engine(Optimizer):
             raise Divergence(f"{name}: {error}", name) from error
         if step.base is old:
             return
+        step.moved.clear()  # it is in the new factors
         later = self.flows[self.flows.index(flow) + 1 :]
         # Within a gradient point a basis only grows, by columns behind the old ones.
         grows, by_index = bool(later) and later[0] not in self.new_points, self.param_groups[0]["transport"] == "index"
@@ -232,26 +233,33 @@ class Engine(Optimizer):
 
     def _resume(self, name: str, at: int) -> LayerStep:
         """The layer's step as the last call left it; a layer first reached in a later flow has not moved before."""
-        cycle = self.state[self.layers[name].S].get("cycle")
-        if cycle is not None:
-            moved = {flow: cycle[flow] for flow in self.flows if flow in cycle}
-            base = Factors(*(cycle[f"base_{factor}"] for factor in "USV"))
-            return LayerStep(base, self._moments(name), moved)
-        step = self._begin(name, self.layers[name].factors)
-        for flow in self.flows[:at]:
-            step.moved[flow] = torch.zeros_like(_coefficients(step.base, flow))
-            self._end_flow(name, step, flow)
+        layer, flow = self.layers[name], self.flows[at]
+        parked = self.state[layer.S].get("cycle")
+        if parked is not None:
+            base = Factors(*(parked.get(factor, held) for factor, held in zip("USV", layer.factors, strict=True)))
+            moved = {earlier: parked[f"moved_{earlier}"] for earlier in self.flows[:at] if f"moved_{earlier}" in parked}
+            moved[flow] = {"K": layer.U, "L": layer.V, "S": layer.S}[flow].detach() - _coefficients(base, flow)
+            return LayerStep(base, parked["rank"], self._moments(name), moved)
+        step = self._begin(name, layer.factors)
+        for earlier in self.flows[:at]:
+            step.moved[earlier] = torch.zeros_like(_coefficients(step.base, earlier))
+            self._end_flow(name, step, earlier)
         return step
 
     def _suspend(self, layer: LowRankLayer, step: LayerStep, flow: str) -> None:
-        """Keep the step for the next call and let the layer hold the moving coefficients."""
-        base = {f"base_{factor}": x for factor, x in zip("USV", step.base, strict=True)}
-        self.state[layer.S]["cycle"] = base | step.moved
+        """Let the layer hold the flow's moving coefficients and the basis they are in; park what else is needed later.
+
+        While K moves the layer holds K and V, while L moves U and L (abc-PSI, 2025, end of section 6.2).
+        """
         U, S, V = step.base
         X = _coefficients(step.base, flow)
-        X = X + step.moved[flow] if flow in step.moved else X
+        X = X + step.moved.pop(flow) if flow in step.moved else X
         eye = torch.eye(S.shape[1 if flow == "K" else 0], dtype=S.dtype, device=S.device)
         layer.factors = {"K": Factors(X, eye, V), "L": Factors(U, eye, X), "S": Factors(U, X, V)}[flow]
+        parked = {"K": {"U": U, "S": S}, "L": {"S": S, "V": V}, "S": {"S": S}}[flow]
+        self.state[layer.S]["cycle"] = (
+            parked | {"rank": step.rank} | {f"moved_{earlier}": x for earlier, x in step.moved.items()}
+        )
 
     def _check_cycle(self) -> None:
         group = self.param_groups[0]

@@ -32,4 +32,4 @@ class AugmentedBackwardCorrectedPSI(Integrator):
 
     def after_L(self, step: LayerStep) -> Factors:
         U, S, V0 = step.base
-        return truncate_product(U, torch.addmm(step.dL, V0, S.mT), **self._bounds(rank=S.shape[1]))
+        return truncate_product(U, torch.addmm(step.dL, V0, S.mT), **self._bounds(rank=step.rank))

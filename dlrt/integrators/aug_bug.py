@@ -33,4 +33,4 @@ class AugmentedBUG(Integrator):
 
     def after_S(self, step: LayerStep) -> Factors:
         U, S, V = step.base
-        return truncate(Factors(U, S + step.dS, V), **self._bounds(rank=step.dK.shape[1]))
+        return truncate(Factors(U, S + step.dS, V), **self._bounds(rank=step.rank))

@@ -230,11 +230,6 @@ class Integrator(Engine):
             raise ValueError(f"the state is that of {saved or 'another optimiser'}, not of {type(self).__name__}")
         super().load_state_dict(state_dict)
         self._share_state()
-        group = self.param_groups[0]
-        for name, layer in self.layers.items():
-            if "cycle" in self.state[layer.S]:
-                at = group["phase"] // group["inner_steps"]
-                self._suspend(layer, self._resume(name, at), self.flows[at])
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy.deepcopy of an integrator together with its model."""

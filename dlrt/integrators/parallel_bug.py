@@ -31,4 +31,4 @@ class ParallelBUG(Integrator):
         top = torch.cat([S0 + step.dS, step.dL.mT @ V_new], 1)
         bottom = torch.cat([U_new.mT @ step.dK, S0.new_zeros(U_new.shape[1], V_new.shape[1])], 1)
         U, V = beside(U0, U_new), beside(V0, V_new)
-        return truncate(Factors(U, torch.cat([top, bottom]), V), **self._bounds(rank=S0.shape[0]))
+        return truncate(Factors(U, torch.cat([top, bottom]), V), **self._bounds(rank=step.rank))
