@@ -7,10 +7,10 @@ import torch
 from filelock import FileLock
 
 from experiments.data import idx
+from experiments.data.arguments import check_choice, check_integer, check_positive
 from experiments.data.files import FOLDERS, SHA256, Unavailable, read_folder, store, verify
 from experiments.data.sources import SOURCES
 from experiments.data.splits import Split, Splits
-from experiments.importing import did_you_mean
 
 STANDARD = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530)}  # mean, std of pixel/255
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where the package dataset-fashion-mnist puts it
@@ -36,12 +36,11 @@ def load_mnist(
     train_limit: keep only the first so many of the shuffled training images.
     Raises ValueError for any other value, a file with the wrong SHA-256, or if no source has the data.
     """
-    _check_choice("name", name, tuple(FOLDERS))
-    _check_choice("split", split, ("50k", "60k"))
-    _check_choice("normalization", normalization, ("standard", "unit"))
-    _check_integer("split_seed", split_seed, 0)
-    if train_limit is not None:
-        _check_integer("train_limit", train_limit, 1)
+    check_choice("name", name, tuple(FOLDERS))
+    check_choice("split", split, ("50k", "60k"))
+    check_choice("normalization", normalization, ("standard", "unit"))
+    check_integer("split_seed", split_seed, 0)
+    check_positive(train_limit=train_limit)
 
     files, source = obtain(name, Path(root).expanduser() if root else default_root())
     train, test = _pair(files, "train"), _pair(files, "t10k")
@@ -49,9 +48,9 @@ def load_mnist(
     kept = len(train) * 5 // 6 if split == "50k" else len(train)  # 50,000 of the 60,000
     if train_limit is not None and train_limit > kept:
         raise ValueError(f"train_limit is {train_limit}: give at most {kept}, the training images of {split}")
-    val = _take(train, order[kept:]) if split == "50k" else None
+    val = train.take(order[kept:]) if split == "50k" else None
     mean, std = STANDARD[name] if normalization == "standard" else (0.0, 1.0)
-    return Splits(_take(train, order[:kept][:train_limit]), val, test, mean, std, source).to(device)
+    return Splits(train.take(order[:kept][:train_limit]), val, test, mean, std, source).to(device)
 
 
 def default_root() -> Path:
@@ -110,17 +109,3 @@ def _shown(folder: Path) -> str:
 def _pair(files: dict[str, bytes], part: str) -> Split:
     images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
     return Split(idx.parse(files[images], images).unsqueeze(1), idx.parse(files[labels], labels).long())
-
-
-def _take(split: Split, index: torch.Tensor) -> Split:
-    return Split(split.images[index], split.labels[index])
-
-
-def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}: {did_you_mean(value, choices)}use {' or '.join(choices)}")
-
-
-def _check_integer(key: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{key} is {value!r}: give an integer of at least {least}")

@@ -44,7 +44,10 @@ def torchvision_mirror(dataset: str) -> dict[str, bytes]:
     for mirror in listed.mirrors:
         try:
             probe(mirror + listed.resources[0][0])
-            return {name.removesuffix(".gz"): _unpacked(mirror + name, md5) for name, md5 in listed.resources}
+            return {
+                name.removesuffix(".gz"): gzip.decompress(verified(mirror + name, md5))
+                for name, md5 in listed.resources
+            }
         except Unavailable as error:
             reasons.append(str(error))
     raise Unavailable("; ".join(reasons))
@@ -135,12 +138,13 @@ def download(url: str) -> bytes:
     return b"".join(parts)
 
 
-def _unpacked(url: str, md5: str) -> bytes:
-    archive = download(url)
-    found = hashlib.md5(archive, usedforsecurity=False).hexdigest()
+def verified(url: str, md5: str) -> bytes:
+    """As `download`; raises Unavailable as well if the MD5 is another."""
+    content = download(url)
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
         raise Unavailable(f"{url} has MD5 {found} and must have {md5}")
-    return gzip.decompress(archive)
+    return content
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:

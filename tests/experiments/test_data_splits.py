@@ -127,3 +127,53 @@ def test_parts_of_different_shape_and_a_zero_std_are_refused():
         Splits(a, b, a)
     with pytest.raises(ValueError, match="std is 0"):
         Splits(a, a, a, std=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_each_channel_has_its_own_normalisation(dtype):
+    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+    images = torch.randint(0, 256, (6, 3, 4, 5)).to(dtype)
+    part = Split(images, torch.arange(6))
+    ((x, _),) = Splits(part, part, part, mean, std).batches(part, 6)
+    assert x.dtype == torch.float32
+    for c in range(3):
+        exact = (images[:, c].double() / (255 if dtype == torch.uint8 else 1) - mean[c]) / std[c]
+        torch.testing.assert_close(x[:, c].double(), exact, rtol=1e-6, atol=2e-6)
+
+
+def test_one_mean_may_go_with_a_std_for_each_channel_and_channels_may_be_features():
+    part = Split(torch.rand(4, 2), torch.arange(4))
+    ((x, _),) = Splits(part, part, part, 0.5, (1.0, 2.0)).batches(part, 4)
+    torch.testing.assert_close(x, (part.images - 0.5) / torch.tensor([1.0, 2.0]))
+
+
+def test_to_keeps_everything_but_the_device():
+    part = Split(torch.rand(4, 3, 8, 8), torch.arange(4))
+    moved = Splits(part, part, part, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), "here", 16, True).to("meta")
+    assert moved.val.images.device.type == "meta"
+    assert (moved.mean, moved.std, moved.source) == ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0), "here")
+    assert (moved.image_size, moved.augment) == (16, True)
+
+
+def test_take_copies_rows_in_order(splits):
+    taken = splits.train.take(torch.tensor([5, 2]))
+    assert taken.labels.tolist() == [5, 2]
+    assert taken.images[:, 0, 0, 0].tolist() == [5, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "rule"),
+    [
+        ((2, 3, 8, 8), {"mean": (0.1, 0.2)}, r"mean is \(0.1, 0.2\): give one number, or one for each of the 3"),
+        ((2, 1, 8, 8), {"std": (0.1, 0.2, 0.3)}, r"std is .*each of the 1 channels"),
+        ((2, 3, 8, 8), {"std": (0.1, 0.0, 0.3)}, r"std is \(0.1, 0.0, 0.3\): it must be positive"),
+        ((2, 3, 8, 8), {"std": float("nan")}, "std is nan: it must be positive"),
+        ((2, 64), {"augment": True}, r"shape \(64,\) each: only \(C, H, W\) can be resized or augmented"),
+        ((2, 8, 8), {"image_size": 16}, "only"),
+        ((2, 3, 8, 8), {"image_size": 0}, "image_size is 0: give a positive number"),
+    ],
+)
+def test_values_that_do_not_fit_the_images_are_refused(shape, options, rule):
+    part = Split(torch.zeros(shape), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match=rule):
+        Splits(part, part, part, **options)

@@ -1,12 +1,9 @@
-"""The papers' networks as plain torch modules, and users' own by name."""
+"""The papers' networks as plain torch modules."""
 
 from collections import OrderedDict
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from experiments.importing import resolve
 
 
 def mlp(
@@ -72,14 +69,3 @@ class ChannelsLast(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # contiguous() would leave images of one channel as they are, and the next layer's output with them.
         return torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
-
-
-def build(target: str, /, **kwargs: Any) -> nn.Module:
-    """The module that "package.module:Name" returns for `kwargs`.
-
-    Raises ValueError if it cannot be imported, does not take `kwargs`, or returns no nn.Module.
-    """
-    model = resolve(target, kwargs)(**kwargs)
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{target} returned a {type(model).__name__}: it must return a torch.nn.Module")
-    return model
