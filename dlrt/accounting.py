@@ -23,7 +23,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A weight matrix, m outputs × n inputs, held as factors of rank `rank`, or dense if that is None."""
+    """A weight matrix, m outputs × n inputs, held as factors of rank `rank` (0: all of it masked), or dense if None."""
 
     name: str
     m: int
@@ -33,8 +33,8 @@ class LayerShape:
     def __post_init__(self) -> None:
         if min(self.m, self.n) < 1:
             raise ValueError(f"layer {self.name!r} is {self.m} × {self.n}; m and n must be at least 1")
-        if self.rank is not None and self.rank < 1:
-            raise ValueError(f"layer {self.name!r} has rank {self.rank}; use 1 or more, or None if it is dense")
+        if self.rank is not None and self.rank < 0:
+            raise ValueError(f"layer {self.name!r} has rank {self.rank}; use 0 or more, or None if it is dense")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 PROJECTIONS = ("q", "k", "v", "out_proj")
 
@@ -19,7 +20,8 @@ class Attention(nn.Module):
     same arguments, gives the same results and holds the same numbers; `pack` gives torch's module back.
 
     Raises:
-        ValueError: the module is a subclass with a forward of its own, or has bias_k, bias_v or add_zero_attn.
+        ValueError: the module is a subclass with a forward of its own, is parametrised, or has hooks, bias_k, bias_v or
+            add_zero_attn.
     """
 
     # What nn.TransformerEncoderLayer asks for before it reads weights past the forwards: these keep it from doing so.
@@ -108,6 +110,10 @@ def obstacle(packed: nn.MultiheadAttention) -> str | None:
         return f"{type(packed).__name__} is not a plain nn.MultiheadAttention"
     if packed.bias_k is not None or packed.add_zero_attn:
         return "it has bias_k and bias_v, or add_zero_attn"
+    if parametrize.is_parametrized(packed):
+        return "its weights are parametrised"
+    if packed._forward_hooks or packed._forward_pre_hooks or packed._backward_hooks:
+        return "it has hooks, which would be lost"
     return None
 
 

@@ -50,6 +50,14 @@ def check_options(
             raise ValueError(f"{name} must be {rule}, got {value!r}")
 
 
+def check_base_lr(base_lr: float | None, base_optimizer: BaseOptimizer | None) -> None:
+    """Raise ValueError for a base_lr that is no learning rate, or stands beside an optimiser with one of its own."""
+    if base_lr is not None and not (_number(base_lr) and 0 <= base_lr < math.inf):
+        raise ValueError(f"base_lr must be None or a number of at least 0, got {base_lr!r}")
+    if base_lr is not None and base_optimizer is not None:
+        raise ValueError(f"base_lr={base_lr} is for the default base optimiser: give base_optimizer its own lr instead")
+
+
 def _number(x: object) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrt.adapters import merge_adapters
 from dlrt.layers import LowRankLayer
 from dlrt.surgery import low_rank_layers, merge
 
@@ -59,12 +60,14 @@ def predictor(model: nn.Module, *inputs: Any, timing: Timing = seconds_of) -> nn
     depends on machine, layer and batch. So each layer whose thin form has fewer multiply-adds (by 5 %) is timed in
     both forms on what reaches it, and becomes the faster one, in doubt the dense one. The others become dense.
 
+    Adapters are merged into the weights that they adapt: they take no time.
+
     Args:
         inputs: what the model is called with; as many rows, on the same device, as there will be.
         timing: the seconds of several forms of a layer, here thin and dense, on its input. Those of a layer that is
             called more than once add up. One that is not called becomes thin.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = merge_adapters(copy.deepcopy(model)).eval().requires_grad_(False)
     layers = low_rank_layers(model)
     times = {layer: torch.zeros(2) for layer in layers.values() if _count(layer) < MARGIN * prod(layer.matrix_shape)}
 

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from dlrt.adapters import adapters_of
 from dlrt.factors import INITS
 from dlrt.layers import PLAIN, LowRankConv2d, LowRankLayer, LowRankLinear, conv_arguments, obstacle
 from dlrt.matricize import ConvView
+from dlrt.modules import replace
 
 PerLayer = int | float | Mapping[str, int] | Mapping[str, float] | None
 
@@ -47,6 +49,7 @@ def factorize(
     """
     if init not in ("svd", *INITS):
         raise ValueError(f"init must be one of svd, {', '.join(INITS)}, got {init!r}")
+    _check_unadapted(model)
     layers = {name: m for name, m in model.named_modules() if isinstance(m, PLAIN)}
     skip = [skip] if isinstance(skip, str) else list(skip)
     _check_patterns([*skip, *_patterns(rank), *_patterns(tau)], layers)
@@ -92,6 +95,7 @@ def merge(model: nn.Module, dense: Iterable[str] = ()) -> nn.Module:
         dense: patterns of layers to make dense in any case. Those in an `nn.TransformerEncoderLayer` always are, as it
             reads their weights.
     """
+    _check_unadapted(model)
     layers = low_rank_layers(model)
     patterns = [dense] if isinstance(dense, str) else list(dense)
     _check_patterns(patterns, layers)
@@ -141,13 +145,9 @@ def _plain(layer: LowRankLayer, whole: bool) -> nn.Module:
     return (nn.Sequential(*parts) if thin else parts[0]).train(layer.training)
 
 
-def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Put new modules in the place of old ones, wherever the old ones are registered."""
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            if child is not None and child in new:
-                setattr(module, name, new[child])
-    return new.get(model, model)
+def _check_unadapted(model: nn.Module) -> None:
+    if adapters_of(model):
+        raise ValueError("the model has adapters, whose layers are no weights of its own: merge_adapters(model) first")
 
 
 def _obstacles(model: nn.Module) -> dict[str, str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.records import bare
+
 DISPLAY_NAMES = {
     "psi": "PSI",
     "bc_psi": "bc-PSI",
@@ -19,6 +21,8 @@ DISPLAY_NAMES = {
     "parallel_bug": "parallel BUG",
     "dense": "dense",
     "svd_factor": "SVD factors",
+    "lora": "LoRA",
+    "adalora": "AdaLoRA",
 }
 # What a row averages, as it stands in the records' `final`.
 _FINAL = ["eval_params", "train_params", "dense_params", "compression", "train_compression", "params_low_rank"]
@@ -55,7 +59,7 @@ def group_key(config: dict[str, Any]) -> str:
 
 def _shared(config: dict[str, Any]) -> dict[str, Any]:
     # `weights` names the record a run starts from, which has a seed of its own.
-    return {key: config[key] for key in config if key not in ("seed", "weights")}
+    return {key: value for key, value in bare(config).items() if key not in ("seed", "weights")}
 
 
 def _row(records: list[Record]) -> dict[str, Any]:

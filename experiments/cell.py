@@ -22,12 +22,12 @@ from experiments.data import Splits
 from experiments.loggers import Logger, make_logger
 from experiments.progress import Display, progress
 from experiments.provenance import provenance
-from experiments.records import SCHEMA, Store, identity, key_of, name_of, needs_training
+from experiments.records import SCHEMA, Store, identity, key_of, name_of, needs_training, settled
 from experiments.signals import Preempted, leave, preemption
 from experiments.structure import final_structure, structure_of
 from experiments.summary import already, label, outcome, unused
 from experiments.timing import measure
-from experiments.trainer import SELECTED_BY, Row, Seconds, accuracy, fit
+from experiments.trainer import SELECTED_BY, Row, Seconds, accuracy, fit, steps_per_epoch
 from experiments.validate import validate
 
 Record = dict[str, Any]
@@ -56,6 +56,7 @@ class Run:
         self.config, self.logger = config, logger
         self.display: Display | None = None
         self.epoch: int | None = None
+        self.steps = 0
         self.start = time.perf_counter()
         self.record: Record = {
             "schema": SCHEMA,
@@ -78,6 +79,7 @@ class Run:
     def batch(self) -> None:
         """A step is done."""
         assert self.display is not None
+        self.steps += 1
         self.display.batch()
 
     def end(self, row: Row, seconds: Seconds) -> None:
@@ -88,6 +90,7 @@ class Run:
         timing["epoch_seconds"].append(round(seconds.epoch, 3))
         for key, value in {"train_seconds": seconds.train, "step_seconds": seconds.step}.items():
             timing[key] = round(timing.get(key, 0.0) + value, 6)  # of all epochs, so that committed records keep them
+        timing["steps"] = self.steps
         self.logger.log_epoch(row)
         self.display.end(row)
 
@@ -175,35 +178,38 @@ def execute(cfg: DictConfig, this: Run, store: Store, place: Place) -> None:
     """Do what the run's task says on its device."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    config, device = this.config, build.device_of(cfg.device)
+    config, device = settled(cfg), build.device_of(cfg.device)
     this.record["provenance"] = provenance(device, place.overrides, place.sweep)
     data = build.data(config, device)
     this.record["provenance"]["data_source"] = data.source
     if config["task"] == "train":
-        trained(this, store, data, device, label(this.record) if place.sweep else "", place.parallel)
+        trained(this, config, store, data, device, label(this.record) if place.sweep else "", place.parallel)
     else:
         this.record["final"], this.record["timing"]["measured"] = measure(config, data, device)
 
 
-def trained(this: Run, store: Store, data: Splits, device: torch.device, name: str, parallel: bool) -> None:
-    """Train, evaluate the reported epoch and save its weights."""
-    config = this.config
+def trained(
+    this: Run, config: Record, store: Store, data: Splits, device: torch.device, name: str, parallel: bool
+) -> None:
+    """Train what `settled` gave, evaluate the reported epoch and save what was trained."""
+    trainer = config["trainer"]
     weights = store.load_weights(config["weights"]) if config["weights"] else None
     net = build.model(config, weights).to(device)
     if weights is not None:
-        this.record["start"] = start(net, data, config["trainer"])
-    integrator = build.integrator(config, net)
-    with progress(name, config["trainer"], len(data.train), parallel) as this.display:
-        best = fit(net, integrator, data, config["trainer"], config["seed"], this)
-    this.record["final"] = final(net, data, config["trainer"], best.row)
-    store.save_weights(this.record["key"], best.state, best.row["ranks"])
+        this.record["start"] = start(net, data, trainer)
+    steps = trainer["epochs"] * steps_per_epoch(len(data.train), trainer["batch_size"])
+    integrator = build.integrator(config, net, steps)
+    with progress(name, trainer, len(data.train), parallel) as this.display:
+        best = fit(net, integrator, data, trainer, config["seed"], this)
+    this.record["final"] = final(net, data, trainer, best.row)
+    store.save_trained(this.record["key"], net, best.row["ranks"])
 
 
 def final(net: nn.Module, data: Splits, trainer: dict[str, Any], row: Row) -> dict[str, Any]:
     """The record's "final": the reported epoch is `row`, its weights are in `net`; tuning uses no test data."""
     test = row.get("test_accuracy_paper_protocol")
     if trainer["select"] == "validation":
-        test = accuracy(net, data, "test", trainer["eval_batch_size"])
+        test = accuracy(net, data, "test", trainer)
     return {
         "epoch": row["epoch"],
         "selected_by": SELECTED_BY[trainer["select"]],
@@ -216,7 +222,6 @@ def start(net: nn.Module, data: Splits, trainer: dict[str, Any]) -> Record:
     """The record's "start": what the given weights are worth, truncated, before any training (Table 8's column SVD)."""
     parts = {"val": data.val is not None, "test": trainer["select"] != "tuning"}
     scores = {
-        f"{part}_accuracy": accuracy(net, data, part, trainer["eval_batch_size"]) if wanted else None
-        for part, wanted in parts.items()
+        f"{part}_accuracy": accuracy(net, data, part, trainer) if wanted else None for part, wanted in parts.items()
     }
     return scores | structure_of(net)

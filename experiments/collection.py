@@ -11,11 +11,13 @@ from experiments import kept, presets
 from experiments.aggregate import Record
 from experiments.command import in_one_sentence
 from experiments.config import ConfigError
+from experiments.records import key_of
 from experiments.references import literal
 
 DEFAULT = Path("runs")
 OUT = Path("results")
 KEPT = "records.jsonl"
+_PLACES = {"data.root": "FOLDER", "model.weights": "FILE"}
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,39 @@ class Collection:
     @property
     def missing(self) -> list[dict[str, object]]:
         """The configs of the runs without a record."""
-        keys = {record["key"] for record in self.records}
+        keys = {key for record in self.records for key in (record["key"], _placeless(record))}
         return [cell.config for cell in self.preset.cells if cell.key not in keys]
 
     @property
+    def title(self) -> str:
+        """The preset's title with the protocol, and the budget if it is not the full one."""
+        words = [self.preset.title]
+        words += [f"protocol {self.preset.protocol}"] * (self.preset.protocol is not None)
+        words += [f"budget {self.preset.budget}"] * (self.preset.budget != "full")
+        return ", ".join(words)
+
+    @property
+    def outcome(self) -> str:
+        """How many of the runs finished, and how many diverged."""
+        done, diverged = (sum(record["status"] == status for record in self.records) for status in ("done", "diverged"))
+        return f"{done} of {len(self.preset.cells) + self.preset.unresolved} runs finished, {diverged} diverged"
+
+    @property
     def command(self) -> str:
-        """The command that runs what is missing."""
-        return " ".join([f"python -m experiments.run -m experiment={self.preset.name}", *self.overrides])
+        """The command that runs what is missing, with words in place of files and folders of this machine."""
+        overrides = map(_anywhere, self.overrides)
+        return " ".join([f"python -m experiments.run -m experiment={self.preset.name}", *overrides])
+
+
+def _anywhere(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key}={_PLACES[key]}" if key in _PLACES and not value.isidentifier() else override
+
+
+def _placeless(record: Record) -> str:
+    """The key that the run would have had the command line not said where the data are."""
+    config = record["config"]
+    return key_of(config | {"data": config["data"] | {"source": None, "root": None}})
 
 
 def folder_of(out: Path, name: str, preset: presets.Preset) -> Path:
@@ -47,14 +75,19 @@ def folder_of(out: Path, name: str, preset: presets.Preset) -> Path:
 
     Without protocols OUT/NAME, and OUT/NAME/BUDGET for a budget that is not the full one.
     """
-    chosen = [preset.protocol, None if preset.budget == "full" else preset.budget]
-    return out / name / "-".join(word for word in chosen if word)
+    return out / name / subfolder(preset.protocol, preset.budget)
+
+
+def subfolder(protocol: str | None, budget: str) -> str:
+    """The last part of that folder, PROTOCOL[-BUDGET], or nothing."""
+    return "-".join(filter(None, [protocol, budget if budget != "full" else None]))
 
 
 def collect(name: str, results: Path = DEFAULT, out: Path = OUT, overrides: Sequence[str] = ()) -> Collection:
     """Returns the preset's records in `results`, a folder of runs or a JSON-lines file, and those kept in `out`.
 
     Kept are those beside the preset's table, and those beside the tables of the presets in its `table.records_from`.
+    Where `overrides` do not say where the data are, those of any place serve: a clean clone has none.
 
     Raises:
         ConfigError: no run of the preset is recorded in either place.
@@ -67,7 +100,9 @@ def collect(name: str, results: Path = DEFAULT, out: Path = OUT, overrides: Sequ
     store = kept.Layered(results, sources)
     in_folder = [] if results.is_file() else [f"results_dir={literal(str(results))}"]
     preset = presets.load(name, [*in_folder, *overrides], store)
-    records = [record for cell in preset.cells if (record := store.get(cell.key)) is not None]
+    elsewhere = {_placeless(record): record for record in (store.kept | (store.lines or {})).values()}
+    found = (store.get(cell.key) or elsewhere.get(cell.key) for cell in preset.cells)
+    records = [record for record in found if record is not None]
     place = () if results == DEFAULT or results.is_file() else (f"results_dir={results.as_posix()}",)
     collection = Collection(preset, (*place, *overrides), records, sources[-1])
     if not records:

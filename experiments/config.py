@@ -12,9 +12,21 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 # What cannot change a run's result, and so is no part of the run's identity.
 INCIDENTAL = frozenset(
     {"results_dir", "rerun", "logger", "device", "threads"}
-    | {"protocol", "budget", "title", "blocks", "table", "figures"}
+    | {"protocol", "budget", "title", "blocks", "budgets", "table", "figures"}
 )
 MACHINE = frozenset({"device", "threads"})  # incidental to a training, not to a measurement of time
+
+# Options that came after the first records, by dotted key, with the value at which a run is what it was before them:
+# the hash of a run leaves them out there, so that every record keeps its key.
+NEUTRAL = {
+    "adapters": None,
+    "model.weights": None,
+    "data.source": None,
+    "data.root": None,
+    "trainer.accumulate": 1,
+    "trainer.precision": "fp32",
+    "integrator.rank_budget": None,
+}
 
 
 @dataclass
@@ -24,6 +36,7 @@ class IntegratorConfig:
     name: str = MISSING
     min_rank: int = 1
     max_rank: int | None = None
+    rank_budget: int | None = None
     optimizer: str = "sgd"
     transport: str = "project"
     decay: float = 0.0
@@ -32,22 +45,38 @@ class IntegratorConfig:
 
 
 @dataclass
+class AdaptersConfig:
+    """Arguments of `dlrt.add_adapters`, which documents them; the rank is the run's, the method its integrator's."""
+
+    name: str = MISSING
+    targets: list[str] = MISSING
+    trainable: list[str] = MISSING
+    alpha: float | None = None
+
+
+@dataclass
 class ModelConfig:
-    """A callable "package.module:Name" that returns an nn.Module; `skip`: patterns of layers that stay dense."""
+    """A callable "package.module:Name" that returns an nn.Module; `skip`: patterns of layers that stay dense.
+
+    `weights` other than null are given to the callable: where the weights of a pretrained model come from.
+    """
 
     name: str = MISSING
     target: str = MISSING
     kwargs: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
     skip: list[str] = field(default_factory=list)
 
 
 @dataclass
 class DataConfig:
-    """A callable "package.module:Name" that returns the data's splits."""
+    """A callable "package.module:Name" that returns the data's splits, given `source` and `root` if not null."""
 
     name: str = MISSING
     target: str = MISSING
     kwargs: dict[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    root: str | None = None
 
 
 @dataclass
@@ -56,6 +85,8 @@ class TrainerConfig:
 
     epochs: int = MISSING
     batch_size: int = MISSING
+    accumulate: int = MISSING
+    precision: str = MISSING
     lr: float = MISSING
     schedule: str = MISSING
     warmup_steps: int = MISSING
@@ -101,10 +132,11 @@ class LoggerConfig:
 
 @dataclass
 class Config:
-    """One run; protocol and budget belong to sweeps and the last four keys to presets (see `presets`)."""
+    """One run; protocol and budget belong to sweeps and the last five keys to presets (see `presets`)."""
 
     integrator: IntegratorConfig = field(default_factory=IntegratorConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    adapters: AdaptersConfig | None = None
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -124,6 +156,7 @@ class Config:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     title: str = ""
     blocks: Any = None  # a list of mappings, or one such list per protocol
+    budgets: dict[str, dict[str, Any]] = field(default_factory=dict)  # by name, what a budget overrides besides its own
     table: dict[str, Any] = field(default_factory=dict)
     figures: list[str] = field(default_factory=list)
 

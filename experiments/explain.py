@@ -1,12 +1,13 @@
 """What Hydra and OmegaConf have to say about a command line, as one sentence with the value, the rule and the fix."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from experiments.config import Config, ConfigError
+from experiments.config import AdaptersConfig, Config, ConfigError
 from experiments.importing import did_you_mean
 
 
@@ -25,6 +26,8 @@ def explain(error: Exception, schema: type = Config) -> str:
             )
         case ConfigAttributeError() | ConfigKeyError():
             return unknown_key(str(cause.full_key or cause.key), schema)
+        case AssertionError():
+            return "adapters.…=…: there are no adapters to set this of; add adapters=vit or adapters=probe"
         case ValidationError() if cause.value is None:
             return f"{cause.full_key}=null: the key needs a value"
         case ValidationError():
@@ -36,7 +39,7 @@ def unknown_key(key: str, schema: type = Config) -> str:
     """The sentence for a key that the schema does not have."""
     if key.startswith(("model.kwargs.", "data.kwargs.")):
         return f"unknown key {key!r}: +{key}=… gives an argument that the YAML does not name"
-    known = _dotted(OmegaConf.structured(schema))
+    known = _dotted(OmegaConf.structured(schema)) + [f"adapters.{field.name}" for field in fields(AdaptersConfig)]
     same_name = [k for k in known if k.rsplit(".", 1)[-1] == key]
     hint = did_you_mean(same_name[0] if same_name else key, known)
     return f"unknown key {key!r}: {hint}`--cfg job` shows the keys there are"
@@ -45,7 +48,10 @@ def unknown_key(key: str, schema: type = Config) -> str:
 def is_mistake(error: BaseException) -> bool:
     """Whether `error` is about what the user wrote; anything else is a bug, which needs its traceback."""
     group_without_option = isinstance(error, ValueError) and str(error).startswith("Config group override")
-    return group_without_option or isinstance(error, ConfigError | HydraException | OmegaConfBaseException)
+    # OmegaConf's way to refuse a value below null, which only adapters can be
+    below_null = isinstance(error, AssertionError) and str(error) == "Unexpected type for root: NoneType"
+    known = isinstance(error, ConfigError | HydraException | OmegaConfBaseException)
+    return known or group_without_option or below_null
 
 
 def _unknown_option(file: str, options: Iterable[str]) -> str:

@@ -1,7 +1,6 @@
 """The figures of a preset: python -m experiments.figure NAME [results_dir=runs].
 
-Writes results/NAME/accuracy_compression and results/NAME/rank_evolution as .png, .pdf and .svg, the same bytes for
-the same records.
+Writes each that the preset lists to results/NAME as .png, .pdf and .svg, the same bytes for the same records.
 """
 
 from __future__ import annotations
@@ -12,12 +11,20 @@ from pathlib import Path
 from experiments.collection import Collection, command
 from experiments.config import ConfigError
 from experiments.figures.accuracy_compression import accuracy_compression
+from experiments.figures.accuracy_params import accuracy_params
 from experiments.figures.plotting import save
 from experiments.figures.rank_evolution import rank_evolution
+from experiments.figures.rank_heatmap import rank_heatmap
 from experiments.figures.time_rank import time_rank
 from experiments.importing import did_you_mean
 
-FIGURES = {"accuracy_compression": accuracy_compression, "rank_evolution": rank_evolution, "time_rank": time_rank}
+FIGURES = {
+    "accuracy_compression": accuracy_compression,
+    "accuracy_params": accuracy_params,
+    "rank_evolution": rank_evolution,
+    "rank_heatmap": rank_heatmap,
+    "time_rank": time_rank,
+}
 
 
 def make(collection: Collection, folder: Path) -> None:

@@ -27,11 +27,12 @@ _DOMINATED = (
 
 def footer(collection: Collection, rows: pd.DataFrame) -> list[str]:
     """Returns the sentences for the frame `rows` of `paper.beside`."""
-    return [*_accuracy(collection.records), *_counts(rows), *_paper(collection, rows), _protocol(collection),
-            _runs(collection), *_missing(collection)]  # fmt: skip
+    return [*accuracy(collection.records), *_counts(rows), *_paper(collection, rows), _protocol(collection),
+            _runs(collection), *missing(collection)]  # fmt: skip
 
 
-def _accuracy(records: list[Record]) -> list[str]:
+def accuracy(records: list[Record]) -> list[str]:
+    """Returns the sentences on the accuracies of the records."""
     done = [record["final"] for record in records if record["status"] == "done"]
     over = "mean ± sample standard deviation over the n finished seeds"
     diverged = "diverged runs (div.) are counted, not averaged"
@@ -69,7 +70,7 @@ def _paper(collection: Collection, rows: pd.DataFrame) -> list[str]:
 def _protocol(collection: Collection) -> str:
     preset = collection.preset
     line = f"protocol: {preset.protocol or 'of the preset'}; budget: {preset.budget}"
-    known = _provenances(collection)
+    known = provenances(collection)
     dirty, unknown = (sum(p["dirty"] is state for p in known) for state in (True, None))
     if preset.protocol != "tuned" or not known:
         return f"{line}."
@@ -82,7 +83,7 @@ def _protocol(collection: Collection) -> str:
 
 
 def _runs(collection: Collection) -> str:
-    known, total = _provenances(collection), len(collection.preset.cells) + collection.preset.unresolved
+    known, total = provenances(collection), len(collection.preset.cells) + collection.preset.unresolved
     epochs = {str(record["config"]["trainer"]["epochs"]) for record in collection.records}
     others = collection.preset.table.get("records_from")
     where = f"those of {listed(others)}" if others else KEPT
@@ -93,13 +94,15 @@ def _runs(collection: Collection) -> str:
     )
 
 
-def _provenances(collection: Collection) -> list[Record]:
+def provenances(collection: Collection) -> list[Record]:
+    """Returns where the records come from, as far as they say."""
     return [record["provenance"] for record in collection.records if record["provenance"]]
 
 
-def _missing(collection: Collection) -> list[str]:
+def missing(collection: Collection) -> list[str]:
+    """Returns the sentence on the runs that are missing, with the command that makes them, if there are any."""
     unfinished = sum(record["status"] in ("failed", "preempted") for record in collection.records)
-    missing = len(collection.missing) + collection.preset.unresolved
-    if not missing + unfinished:
+    absent = len(collection.missing) + collection.preset.unresolved
+    if not absent + unfinished:
         return []
-    return [f"missing runs: {missing}, failed or cut short: {unfinished}; make them with `{collection.command}`."]
+    return [f"missing runs: {absent}, failed or cut short: {unfinished}; make them with `{collection.command}`."]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
-from experiments.records import RERUN, STATUSES, Store
+from experiments.records import RERUN, STATUSES, Store, bare
 
 Record = dict[str, Any]
 # What follows from the ranks and shapes, and what is long.
-_LEFT_OUT = {"singular_values", "eval_params", "train_params", "compression"}
+_LEFT_OUT = {"singular_values", "eval_params", "train_params", "compression", "adapter_params"}
 
 
 class Layered(Store):
@@ -65,14 +65,18 @@ def line_of(record: Record) -> str:
 
 
 def portable(words: Iterable[str]) -> list[str]:
-    """The words of a command without results_dir: no part of what was run, and a folder of this machine alone."""
-    return [word for word in words if not word.startswith("results_dir=")]
+    """The words of a command without the places of one machine: results_dir, data.root and a file of model.weights."""
+    return [word for word in words if not _of_this_machine(*word.partition("=")[::2])]
+
+
+def _of_this_machine(key: str, value: str) -> bool:
+    return key in ("results_dir", "data.root") or (key == "model.weights" and not value.isidentifier())
 
 
 def packed(record: Record) -> Record:
     """Returns the record with a history of columns, six digits each.
 
-    Without traceback, times of epochs, and the results_dir of the command, which is the place of no other machine.
+    Without traceback, times of epochs, what is neutral in the config, and what is of one machine in the command.
     """
     timing = {key: value for key, value in record["timing"].items() if key != "epoch_seconds"}
     error = record["error"] and {key: value for key, value in record["error"].items() if key != "traceback"}
@@ -80,7 +84,7 @@ def packed(record: Record) -> Record:
     if "command" in provenance:
         provenance["command"] = shlex.join(portable(shlex.split(provenance["command"])))
     changed = {"history": _columns(record["history"]), "timing": timing, "error": error, "provenance": provenance}
-    return record | changed
+    return record | {"config": bare(record["config"])} | changed
 
 
 def unpacked(record: Record) -> Record:

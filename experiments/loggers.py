@@ -45,6 +45,8 @@ class Logger:
 class WandbLogger(Logger):
     """One W&B run per run record: config, metrics, ranks and spectra per epoch, final figures in the summary.
 
+    A run whose ranks adapt ends with the picture of all of them, layer × epoch.
+
     Without a `mode` the run is online when a W&B login is found (`WANDB_API_KEY` or netrc), else offline.
     """
 
@@ -80,13 +82,24 @@ class WandbLogger(Logger):
             log.info("W&B run %s: %s", self._name, self._run.url)
 
     def log_epoch(self, row: dict[str, Any]) -> None:
-        """Logs the row's scalars, `rank/<layer>` and `spectrum/<layer>`, a histogram of singular values."""
+        """Logs the row's scalars, `rank/<layer>`, their sum and `spectrum/<layer>`, a histogram of singular values."""
         self._guard(lambda: self._run.log(_metrics(row), step=row["epoch"]))
 
     def finish(self, record: dict[str, Any]) -> None:
-        """Writes `status` and `final/<figure>` to the summary and finishes the W&B run."""
+        """Writes `status` and `final/<figure>` to the summary, the ranks' picture to the last epoch; ends the run."""
         self._guard(lambda: self._run.summary.update(_summary(record)))
+        self._guard(lambda: self._draw_ranks(record))
         self.close(failed=record["status"] not in ("done", "diverged"))
+
+    def _draw_ranks(self, record: dict[str, Any]) -> None:
+        import wandb
+
+        from experiments.figures.plotting import pixels
+        from experiments.figures.rank_heatmap import rank_heatmap_of
+
+        if (figure := rank_heatmap_of(record)) is not None:
+            picture = wandb.Image(pixels(figure))
+            self._run.log({"rank_heatmap": picture}, step=record["history"][-1]["epoch"])
 
     def close(self, failed: bool) -> None:
         """Finishes the W&B run, if it was started and is not finished; one that failed is marked so."""
@@ -140,6 +153,7 @@ def _metrics(row: dict[str, Any]) -> dict[str, Any]:
 
     scalars = {key: value for key, value in row.items() if not isinstance(value, dict)}
     ranks = {f"rank/{layer}": rank for layer, rank in row.get("ranks", {}).items()}
+    ranks |= {"total_rank": sum(ranks.values())} if ranks else {}
     spectra = row.get("singular_values", {})
     return scalars | ranks | {f"spectrum/{layer}": wandb.Histogram(values) for layer, values in spectra.items()}
 

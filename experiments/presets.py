@@ -3,7 +3,8 @@
 A preset (conf/experiment/NAME.yaml) gives `blocks`, a list of mappings from config keys to a value or a list of values,
 or a mapping from protocols to such lists, of which `protocol` picks one. The command line's values take the place of a
 block's for the same key, the budget's that of both where the command line says nothing; without a preset they are the
-only block. Seeds are innermost. A value may be taken from the records of earlier blocks (see `references`):
+only block. What a budget means for a preset beyond its own values stands in the preset's `budgets`, by the budget's
+name. Seeds are innermost. A value may be taken from the records of earlier blocks (see `references`):
 
     rank: {from: {integrator: abc_psi, tau: same}, take: mean_rank}
     weights: {from: {integrator: dense, seed: same}, take: weights}
@@ -100,7 +101,8 @@ def plan(compose: Compose, given: Axes) -> Plan:
             raise ConfigError(f"{', '.join(given[key])}: give one {key.replace('experiment', 'preset')} at a time")
     fixed = [values[0] for values in given.values() if len(values) == 1]
     cfg = compose(fixed)
-    chosen: dict[str, Any] = OmegaConf.to_container(cfg.budget.overrides)  # type: ignore[assignment]
+    general, own = (OmegaConf.to_container(node) for node in (cfg.budget.overrides, cfg.budgets))
+    chosen: dict[str, Any] = general | own.get(cfg.budget.name, {})  # type: ignore[union-attr]
     budget = {key: [f"{key}={literal(value)}"] for key, value in chosen.items()}
     try:
         compose([*fixed, *(values[0] for values in budget.values())])

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from dlrt.adapters import adapters_of, save_adapters, trained_state
+from experiments import data
 from experiments.build import ignored_keys
-from experiments.config import INCIDENTAL, MACHINE, ConfigError
+from experiments.config import INCIDENTAL, MACHINE, NEUTRAL, ConfigError
+from experiments.data.classes import is_image_folder
 
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed", "preempted")
@@ -28,23 +32,73 @@ RERUN = {  # cfg.rerun: the states in which a recorded run is trained again
 }
 
 
-def identity(cfg: DictConfig) -> dict[str, Any]:
-    """The record's "config": all that can change the run's result; null is what its integrator ignores."""
+def settled(cfg: DictConfig) -> dict[str, Any]:
+    """What a run is built from: all that can change its result; null is what its integrator ignores."""
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     incidental = INCIDENTAL - (set() if config["task"] == "train" else MACHINE)
     config = {key: value for key, value in config.items() if key not in incidental}
     return config | dict.fromkeys(ignored_keys(config), None)
 
 
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """The record's "config": as `settled`, but with the content of files and folders in the place of their paths.
+
+    model.weights that is a file is "sha256:…". data.root is the fingerprint of a folder of images, whether data.source
+    says that it is one or not, and null where it is no more than the place of torchvision's files.
+    """
+    config = settled(cfg)
+    model, images = config["model"], config["data"]
+    if model["weights"] is not None:
+        model["weights"] = _content(model["weights"]) or model["weights"]
+    if images["root"] is not None:
+        images["root"] = None if images["source"] == "torchvision" else _content(images["root"])
+        images["source"] = None if images["root"] else images["source"]
+    return config
+
+
+def _content(place: str) -> str | None:
+    """What a file or a folder of images holds, in short; None of anything else."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        stat = path.stat()
+        return _digest_of(path, stat.st_mtime_ns, stat.st_size)
+    return data.fingerprint(place) if is_image_folder(path) else None
+
+
+@lru_cache
+def _digest_of(path: Path, mtime: int, size: int) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
 def key_of(config: dict[str, Any]) -> str:
-    """First 12 hex digits of the SHA-256 of the config's canonical JSON; ValueError if it holds nan or inf."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """First 12 hex digits of the SHA-256 of the `bare` config's canonical JSON; ValueError if it holds nan or inf."""
+    text = json.dumps(bare(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def bare(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without the options of `NEUTRAL` that are at their neutral value: as if there were none of them."""
+    for key, neutral in NEUTRAL.items():
+        config = _without(config, key.split("."), neutral)
+    return config
+
+
+def _without(config: dict[str, Any], key: list[str], neutral: Any) -> dict[str, Any]:
+    first, *rest = key
+    if first not in config:
+        return config
+    value = config[first]
+    if not rest:
+        return config if value != neutral else {k: v for k, v in config.items() if k != first}
+    return config | {first: _without(value, rest, neutral)} if isinstance(value, dict) else config
 
 
 def name_of(config: dict[str, Any]) -> str:
     """The run's readable name, e.g. abc_psi-mlp5_500-mnist-tau0.1-rank120-seed0; several runs may share it."""
     groups = [config[group]["name"] for group in ("integrator", "model", "data")]
+    if config["rank"] is None and config.get("adapters"):  # none of low rank: linear probing
+        groups.insert(1, config["adapters"]["name"])
     values = [f"{key}{config[key]}" for key in ("tau", "rank", "seed") if config[key] is not None]
     return "-".join(groups + values).replace("/", "_")
 
@@ -91,6 +145,14 @@ class Store:
             tensors = {name: x.contiguous() for name, x in state.items()}
             save_file(tensors, temporary, metadata={"key": key, "ranks": json.dumps(ranks)})
         return path
+
+    def save_trained(self, key: str, net: nn.Module, ranks: dict[str, int]) -> Path:
+        """Save what was trained of a network: all of it but frozen weights; adapters as `dlrt.load_adapters` reads them."""
+        if not adapters_of(net):
+            return self.save_weights(key, {name: x.detach().clone() for name, x in trained_state(net).items()}, ranks)
+        with _replacing(self.weights_path(key)) as temporary:
+            save_adapters(net, temporary)
+        return self.weights_path(key)
 
     def load_weights(self, key: str) -> dict[str, Tensor]:
         """The state_dict that `save_weights` saved, on the CPU.

@@ -2,20 +2,21 @@
 
 Writes results/README.md from results/template.md, the tables and figures under results/ and the presets in conf/. Where
 the template has a line `<!-- NAME -->`, the page has the section of the preset NAME, each protocol with its table and
-figures or, where there are none, the commands that make them. `<!-- overview -->` is a table of all presets in short,
-`<!-- others -->` the sections of the presets that the template does not name.
+figures or, where there are none, the commands that make them; then those of smaller budgets, where there are any.
+`<!-- overview -->` is a table of all presets in short, `<!-- others -->` the sections of the presets that the template
+does not name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.collection import KEPT, OUT
+from experiments.collection import KEPT, OUT, subfolder
 from experiments.config import CONF
 
 PAGE, TEMPLATE, TABLE = "README.md", "template.md", "table.md"
@@ -24,17 +25,24 @@ _MARK = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Study:
-    """A preset under one of its protocols (None if it has none), and where its table and figures are."""
+    """A preset under one of its protocols (None if it has none) and a budget, and where its table and figures are."""
 
     name: str
     title: str
     protocol: str | None
     is_default: bool
     out: Path
+    budget: str = "full"
 
     @property
     def folder(self) -> Path:
-        return Path(self.name, self.protocol or "")
+        return Path(self.name, subfolder(self.protocol, self.budget))
+
+    @property
+    def setting(self) -> str:
+        """Protocol and budget in words, as far as the preset has a choice and the budget is not the full one."""
+        words = [f"protocol {self.protocol}"] * (self.protocol is not None)
+        return ", ".join(words + [f"budget {self.budget}"] * (self.budget != "full"))
 
     @property
     def table(self) -> str | None:
@@ -53,18 +61,21 @@ class Study:
         """The command line of `module` that makes a part of it."""
         preset = f"-m experiment={self.name}" if module == "run" else self.name
         protocol = "" if self.is_default else f" protocol={self.protocol}"
-        return f"python -m experiments.{module} {preset}{protocol}"
+        budget = "" if self.budget == "full" else f" budget={self.budget}"
+        return f"python -m experiments.{module} {preset}{protocol}{budget}"
 
 
 def studies(out: Path) -> list[Study]:
-    """The presets in conf/experiment, each under all its protocols, the default first."""
+    """The presets in conf/experiment under all their protocols, the default first; at smaller budgets if tabulated."""
     found = []
+    others = sorted({path.stem for path in (CONF / "budget").glob("*.yaml")} - {"full"})
     for path in sorted((CONF / "experiment").glob("*.yaml")):
         cfg = _preset(path.stem)
         default = cfg.get("protocol")
         protocols = list(cfg.blocks) if OmegaConf.is_dict(cfg.blocks) else [None]
         for protocol in sorted(protocols, key=lambda name: name != default):
-            found.append(Study(path.stem, cfg.title, protocol, protocol == default, out))
+            full = Study(path.stem, cfg.title, protocol, protocol == default, out)
+            found += [full, *(study for budget in others if (study := replace(full, budget=budget)).table is not None)]
     return found
 
 
@@ -94,15 +105,19 @@ def page(out: Path) -> str:
 
 
 def _overview(found: list[Study]) -> str:
-    rows = [f"| [`{study.name}`](#{study.name}) | {study.protocol or ''} | {study.short} |" for study in found]
+    rows = [f"| [`{study.name}`](#{study.name}) | {_cell(study)} | {study.short} |" for study in found]
     return "\n".join(["| preset | protocol | in short |", "| --- | --- | --- |", *rows])
+
+
+def _cell(study: Study) -> str:
+    return study.setting.removeprefix("protocol ")
 
 
 def _section(part: list[Study]) -> Iterator[str]:
     yield f"## {part[0].name}\n\n{part[0].title}."
     for study in part:
-        if study.protocol:
-            yield f"### {part[0].name}, protocol {study.protocol}"
+        if study.setting:
+            yield f"### {part[0].name}, {study.setting}"
         yield from _study(study)
 
 

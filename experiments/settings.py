@@ -14,6 +14,9 @@ HEADINGS = {
     "model.name": "model",
     "data.name": "data",
     "model.skip": "dense layers",
+    "adapters.name": "adapters",
+    "integrator.rank_budget": "rank budget",
+    "integrator.inner_steps": "inner steps",
     "trainer.lr": "lr",
     "trainer.epochs": "epochs",
 }

@@ -33,9 +33,11 @@ def already(record: Record) -> str:
 def unused(config: dict[str, Any], given: Iterable[str]) -> list[str]:
     """A note for each of the `given` keys that has no meaning for the run `config`."""
     name, init, task = config["integrator"]["name"], config["init"], config["task"]
+    adapters = config["adapters"]["name"] if config["adapters"] else None
     notes = []
     for key in sorted(ignored_keys(config) & set(given)):
         user = f"init={init}" if key == "gain" and init is not None else f"integrator={name}"
+        user = f"adapters={adapters}" if key in ("init", "gain") and adapters else user
         user = f"task={task}" if key in ("tau", "weights") and task != "train" else user
         notes.append(f"note: {key} is ignored: {user} does not use it")
     return notes
@@ -53,10 +55,10 @@ def outcome(record: Record) -> str:
         return f"{took}: {measurement(record['timing']['measured'])}"
     ranks = f", ranks {brief(final['ranks'])}" if final["ranks"] else ""
     part, key = ("test", "test_accuracy") if final["test_accuracy"] is not None else ("validation", "val_accuracy")
-    return (
-        f"{took}: {part} accuracy {_percent(final[key])} % at epoch {final['epoch']}, "
-        f"compression {_percent(final['compression'])} %{ranks}"
-    )
+    size = f"compression {_percent(final['compression'])} %"
+    if "adapter_params" in final:
+        size = f"{final['adapter_params']:,} adapter parameters"
+    return f"{took}: {part} accuracy {_percent(final[key])} % at epoch {final['epoch']}, {size}{ranks}"
 
 
 def measurement(measured: dict[str, Any]) -> str:

@@ -12,27 +12,38 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments import paper, timing_table
+from experiments import adapter_table, paper, timing_table
 from experiments.aggregate import aggregate
 from experiments.collection import KEPT, Collection, command, keep
 from experiments.columns import main_table
+from experiments.config import ConfigError
 from experiments.footer import footer
+from experiments.importing import did_you_mean
 from experiments.render import Table, latex, markdown, show
 from experiments.settings import varying
 from experiments.verdicts import goals_table, printed_table
 
 
 def make(collection: Collection, folder: Path) -> None:
-    """Prints the table; writes table.md, table.csv (unrounded), table.tex and records.jsonl to `folder`."""
+    """Prints the table; writes table.md, table.csv (unrounded), table.tex and records.jsonl to `folder`.
+
+    Raises:
+        ConfigError: the preset's `table.kind` is unknown.
+    """
+    kinds = {"accuracy": _accuracy, "adapters": adapter_table.make, "timing": timing_table.make}
+    kind = collection.preset.table.get("kind", "accuracy")
+    if kind not in kinds:
+        raise ConfigError(f"table.kind: {did_you_mean(kind, kinds)}there is no {kind!r}: write {', '.join(kinds)}")
+    kinds[kind](collection, folder)
+
+
+def _accuracy(collection: Collection, folder: Path) -> None:
     section = collection.preset.table
-    if section.get("kind") == "timing":
-        timing_table.make(collection, folder)
-        return
     ours = aggregate(collection.records, collection.missing)
     rows, dominated = paper.beside(ours, section), paper.dominated(paper.select(section.get("paper", [])), ours)
     goals = paper.reached(section.get("goals", []), ours, _counting(section))
     rows = rows[rows[["n", "diverged", "failed"]].sum(axis=1) > 0]  # the footer counts what is missing
-    text, lines, title = main_table(rows, section.get("columns", [])), footer(collection, rows), title_of(collection)
+    text, lines, title = main_table(rows, section.get("columns", [])), footer(collection, rows), collection.title
     tables = [*_printed(dominated, ours), *_goals(goals, ours, _counting(section))]
     sentence = summary(collection, dominated, goals)
     show(text, title, lines, tables, sentence)
@@ -46,15 +57,6 @@ def make(collection: Collection, folder: Path) -> None:
     keep(collection, folder / KEPT)
 
 
-def title_of(collection: Collection) -> str:
-    """Returns the preset's title with the protocol, and the budget if it is not the full one."""
-    preset = collection.preset
-    words = [preset.title]
-    words += [f"protocol {preset.protocol}"] * (preset.protocol is not None)
-    words += [f"budget {preset.budget}"] * (preset.budget != "full")
-    return ", ".join(words)
-
-
 def summary(collection: Collection, dominated: pd.DataFrame, goals: pd.DataFrame) -> str:
     """Returns the table in one sentence."""
     words = []
@@ -62,10 +64,7 @@ def summary(collection: Collection, dominated: pd.DataFrame, goals: pd.DataFrame
         words.append(f"{dominated['dominated'].sum()} of {len(dominated)} printed rows dominated")
     if len(goals):
         words.append(f"{goals['reached'].sum()} of {len(goals)} goals reached")
-    done = sum(record["status"] == "done" for record in collection.records)
-    diverged = sum(record["status"] == "diverged" for record in collection.records)
-    total = len(collection.preset.cells) + collection.preset.unresolved
-    return "; ".join([*words, f"{done} of {total} runs finished, {diverged} diverged"]) + "."
+    return "; ".join([*words, collection.outcome]) + "."
 
 
 def _counting(section: dict[str, list[str]]) -> str:

@@ -75,7 +75,7 @@ def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple
     own = _stopwatch(config, device, sample)
     own.warm_up(islice(inputs, timing["warmup"]))
     reference = None
-    if build.factorises(config["integrator"]["name"]):
+    if dense(config) != config:
         reference = _stopwatch(dense(config), device, sample)
         reference.warm_up(islice(inputs, timing["warmup"]))
     for i, batches in enumerate(islice(inputs, timing["repeats"])):
@@ -107,8 +107,8 @@ def _compared(own: Stopwatch, reference: Stopwatch | None) -> dict[str, Any]:
 
 
 def dense(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of the dense reference: the same net, rule and rate, nothing factorised."""
-    return config | {"integrator": config["integrator"] | {"name": "dense"}}
+    """The config of the dense reference: the same net, rule and rate, nothing factorised, adapted or frozen."""
+    return config | {"integrator": config["integrator"] | {"name": "dense"}, "adapters": None}
 
 
 def _synchronize(device: torch.device) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.adapter_rows import method_of, name_of
 from experiments.aggregate import DISPLAY_NAMES, Record
 from experiments.collection import KEPT, Collection, keep
 from experiments.config import ConfigError
@@ -64,14 +65,14 @@ _COLUMNS = [
 def _row(record: Record) -> dict[str, Any]:
     config, final = record["config"], record["final"]
     ratio = {"ratio": 1.0} if config["rank"] is None else {}
-    start = {"method": config["integrator"]["name"], "rank": config["rank"]}
+    start = {"method": method_of(config), "rank": config["rank"]}
     return start | {key: final[key] for key in ("eval_params", "loss", "images")} | record["timing"]["measured"] | ratio
 
 
-def formatted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the frame of `beside` as text, times in milliseconds."""
+def formatted(rows: pd.DataFrame, tuning: bool = False) -> pd.DataFrame:
+    """Returns the frame of `beside` as text, times in milliseconds; `tuning`: its methods fine-tune a model."""
     text = {
-        "method": [DISPLAY_NAMES.get(name, name) for name in rows["method"]],
+        "method": [name_of(name) if tuning else DISPLAY_NAMES.get(name, name) for name in rows["method"]],
         "rank": ["full" if pd.isna(rank) else str(rank) for rank in rows["rank"]],
         "ms": map(_spread, rows["seconds_mean"], rows["seconds_std"]),
         "dense ms": map(_spread, rows["dense_seconds_mean"], rows["dense_seconds_std"]),
@@ -122,8 +123,14 @@ def _measurement(done: list[Record]) -> list[str]:
         f"timed: {listed(work)}; ms: mean ± sample standard deviation of {listed(repeats)} repeats after the warm-up.",
         f"dense ms: the same work by the dense net in the same process, in turn, every {listed(every)} repeats; "
         "ratio: of the medians in that process.",
-        "rank: of every layer but the dense output layer, or min(m, n) of a layer that has less.",
+        f"rank: of every {'adapter' if _tuning(done) else 'layer but the dense output layer'}, or min(m, n) of a layer "
+        "that has less.",
     ]
+
+
+def _tuning(records: Iterable[Record]) -> bool:
+    """Whether the records are of ways to fine-tune a model."""
+    return any(record["config"].get("adapters") for record in records)
 
 
 def _paper(collection: Collection) -> list[str]:
@@ -144,7 +151,7 @@ def _provenance(collection: Collection, done: list[Record]) -> str:
 def make(collection: Collection, folder: Path) -> None:
     """Prints the table; writes table.md, table.csv (seconds, unrounded), table.tex and records.jsonl to `folder`."""
     rows = beside(collection)
-    text, lines = formatted(rows), footer(collection)
+    text, lines = formatted(rows, _tuning(collection.records)), footer(collection)
     show(text, collection.preset.title, lines)
     (folder / "table.md").write_text(markdown(text, collection.preset.title, lines), encoding="utf-8")
     (folder / "table.tex").write_text(latex(text), encoding="utf-8")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dlrt import predictor
 from experiments import build
 from experiments.data import Split, Splits
+from experiments.trainer import closures_of
 
 Batches = list[tuple[Tensor, Tensor]]
 Work = Callable[[Batches], Tensor]  # returns the loss, the last batch's or the mean
@@ -24,20 +25,13 @@ def _training(net: nn.Module, config: dict[str, Any], sample: Batches) -> Work:
 
     def work(batches: Batches) -> Tensor:
         for x, y in batches:
-            hits: list[Tensor] = []
-            loss = integrator.step(_closure(net, x, y, hits))
+            outputs: list[Tensor] = []
+            closures = closures_of(net, x, y, config["trainer"], outputs)
+            loss = integrator.step(closures)
+            _ = (torch.cat(outputs[: len(closures)]).argmax(1) == y).sum()
         return loss
 
     return work
-
-
-def _closure(net: nn.Module, x: Tensor, y: Tensor, hits: list[Tensor]) -> Callable[[], Tensor]:
-    def closure() -> Tensor:
-        logits = net(x)
-        hits.append((logits.argmax(1) == y).sum())
-        return F.cross_entropy(logits, y)
-
-    return closure
 
 
 def _prediction(net: nn.Module, config: dict[str, Any], sample: Batches) -> Work:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from dlrt import Divergence
+from dlrt.adapters import trained_state
 from experiments.build import Trainable
 from experiments.data import Splits
 from experiments.structure import spectrum_of, structure_of
@@ -50,7 +51,7 @@ class Watch(Protocol):
 
 @dataclass
 class Selection:
-    """The reported epoch: its row of the history and its weights."""
+    """The reported epoch: its row of the history and its weights, without those that are frozen."""
 
     row: Row
     state: dict[str, Tensor]
@@ -66,8 +67,7 @@ def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any]
         Divergence: a loss, gradient or factor is not finite, or (Collapse) the papers' rule of a failed run holds.
     """
     order = torch.Generator().manual_seed(seed)
-    steps = math.ceil(len(data.train) / cfg["batch_size"])
-    steps -= steps % integrator.cycle  # between truncations a layer's rank is not its rank: epochs end with one
+    steps = steps_per_epoch(len(data.train), cfg["batch_size"], integrator.cycle)
     scheduler = LambdaLR(integrator, schedule(cfg, steps))
     score = SELECTED_BY[cfg["select"]]
     best: Selection | None = None
@@ -75,7 +75,7 @@ def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any]
         watch.begin(epoch)
         start = time.perf_counter()
         if epoch > cfg["epochs"] - cfg["fixed_rank_epochs"]:
-            integrator.param_groups[0]["tau"] = None
+            integrator.param_groups[0] |= {"tau": None, "rank_budget": None}
         trained, stepping = train_epoch(net, integrator, scheduler, data, cfg, steps, order, watch)
         training = time.perf_counter() - start
         row = {"epoch": epoch} | trained
@@ -83,10 +83,16 @@ def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any]
         watch.end(row, Seconds(time.perf_counter() - start, training, stepping))
         check_collapse(row, cfg)
         if is_candidate(epoch, cfg) and (best is None or row[score] > best.row[score]):
-            best = Selection(row, {name: x.detach().clone() for name, x in net.state_dict().items()})
+            best = Selection(row, {name: x.detach().clone() for name, x in trained_state(net).items()})
     assert best is not None  # the last epoch is a candidate
-    net.load_state_dict(best.state)
+    net.load_state_dict(best.state, strict=False)  # what is frozen is not in it
     return best
+
+
+def steps_per_epoch(images: int, batch_size: int, cycle: int = 1) -> int:
+    """Steps of an epoch over `images`: between two truncations a layer's rank is not its rank, so it ends with one."""
+    steps = math.ceil(images / batch_size)
+    return steps - steps % cycle
 
 
 def train_epoch(
@@ -108,13 +114,13 @@ def train_epoch(
     lr = seconds = 0.0
     for x, y in islice(data.batches(data.train, cfg["batch_size"], order), steps):
         outputs: list[Tensor] = []
-        closure = _closure(net, x, y, cfg["label_smoothing"], outputs)
+        closures = closures_of(net, x, y, cfg, outputs)
         start = time.perf_counter()
-        losses.append(integrator.step(closure))
+        losses.append(integrator.step(closures))
         seconds += time.perf_counter() - start
         lr = integrator.param_groups[0]["lr"]
         scheduler.step()
-        guesses.append(outputs[0].argmax(1))  # the first of the passes is the one at Y₀
+        guesses += [logits.argmax(1) for logits in outputs[: len(closures)]]  # the first of the passes is the one at Y₀
         labels.append(y)
         watch.batch()
     mean = mean_loss(losses, [len(y) for y in labels])
@@ -147,21 +153,20 @@ def schedule(cfg: dict[str, Any], steps_per_epoch: int) -> Callable[[int], float
 
 def evaluate(net: nn.Module, data: Splits, cfg: dict[str, Any]) -> Row:
     """Validation accuracy (None without validation data) and, with select=test only, test accuracy."""
-    size = cfg["eval_batch_size"]
-    row: Row = {"val_accuracy": None if data.val is None else accuracy(net, data, "val", size)}
+    row: Row = {"val_accuracy": None if data.val is None else accuracy(net, data, "val", cfg)}
     if cfg["select"] == "test":
-        row["test_accuracy_paper_protocol"] = accuracy(net, data, "test", size)
+        row["test_accuracy_paper_protocol"] = accuracy(net, data, "test", cfg)
     return row
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, data: Splits, part: str, batch_size: int) -> float:
+def accuracy(net: nn.Module, data: Splits, part: str, cfg: dict[str, Any]) -> float:
     """Fraction of the images of `part` ("train", "val" or "test") that `net` classifies correctly."""
     net.eval()
     split = getattr(data, part)
     hits = torch.zeros((), device=split.labels.device, dtype=torch.long)
-    for x, y in data.batches(split, batch_size):
-        hits += (net(x).argmax(1) == y).sum()
+    for x, y in data.batches(split, cfg["eval_batch_size"]):
+        hits += (logits_of(net, x, cfg["precision"]).argmax(1) == y).sum()
     return hits.item() / len(split)
 
 
@@ -177,12 +182,29 @@ def check_collapse(row: Row, cfg: dict[str, Any]) -> None:
         raise Collapse(f"accuracy {reached:.4f} after epoch {row['epoch']} is below {cfg['collapse_accuracy']}")
 
 
+def logits_of(net: nn.Module, x: Tensor, precision: str) -> Tensor:
+    """The net's outputs; with "bf16", computed under autocast, in float32."""
+    if precision == "fp32":
+        return net(x)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        return net(x).float()
+
+
+def closures_of(
+    net: nn.Module, x: Tensor, y: Tensor, cfg: dict[str, Any], outputs: list[Tensor]
+) -> list[Callable[[], Tensor]]:
+    """A closure for each of the batch's `accumulate` parts: its share of the batch's mean loss; keeps the outputs."""
+    parts = zip(x.chunk(cfg["accumulate"]), y.chunk(cfg["accumulate"]), strict=True)
+    return [_closure(net, part, labels, len(labels) / len(y), cfg, outputs) for part, labels in parts]
+
+
 def _closure(
-    net: nn.Module, x: Tensor, y: Tensor, label_smoothing: float, outputs: list[Tensor]
+    net: nn.Module, x: Tensor, y: Tensor, share: float, cfg: dict[str, Any], outputs: list[Tensor]
 ) -> Callable[[], Tensor]:
     def closure() -> Tensor:
-        logits = net(x)
+        logits = logits_of(net, x, cfg["precision"])
         outputs.append(logits.detach())
-        return F.cross_entropy(logits, y, label_smoothing=label_smoothing)
+        loss = F.cross_entropy(logits, y, label_smoothing=cfg["label_smoothing"])
+        return loss if share == 1 else share * loss
 
     return closure

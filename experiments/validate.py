@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 import dlrt
 from dlrt.factors import INITS
 from experiments import build
 from experiments.config import CONF, Config, ConfigError
 from experiments.importing import did_you_mean, resolve
-from experiments.records import RERUN, Store, identity, key_of
-from experiments.trainer import SELECTED_BY
+from experiments.records import RERUN, Store, key_of, settled
+from experiments.trainer import SELECTED_BY, steps_per_epoch
 
 Rule = tuple[bool, str]
 SCHEMA = OmegaConf.structured(Config)
@@ -26,6 +27,7 @@ CHOICES = {
     "device": ("cpu", "cuda", "auto"),
     "rerun": tuple(RERUN),
     "task": ("train", "time_training", "time_prediction"),
+    "trainer.precision": ("fp32", "bf16"),
     "trainer.schedule": ("constant", "cosine", "exponential"),
     "trainer.select": tuple(SELECTED_BY),
 }
@@ -38,12 +40,12 @@ def validate(cfg: DictConfig) -> None:
     """
     given: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     OmegaConf.merge(SCHEMA, {key: value for key, value in given.items() if key != "blocks"})  # long, and of any type
-    for rules in (_complete, _sweeps, _names, _values, _integrator, _start, _targets):
+    for rules in (_complete, _sweeps, _names, _values, _integrator, _adapters, _start, _targets):
         for holds, sentence in rules(cfg):
             if not holds:
                 raise ConfigError(sentence)
     _check_results_dir(Path(cfg.results_dir))
-    config = identity(cfg)
+    config = settled(cfg)
     _check_finite(config)
     cycle, limit = _rehearse(json.dumps(_built(config), sort_keys=True))
     if config["rank"] is not None and config["rank"] > limit:
@@ -90,8 +92,12 @@ def _values(cfg: DictConfig) -> Iterator[Rule]:
     yield cfg.timing.warmup >= 0, f"timing.warmup={cfg.timing.warmup}: give at least 0"
     yield 0 <= cfg.seed < 2**63, f"seed={cfg.seed} must lie in 0 … 2⁶³ − 1"
     yield cfg.threads is None or cfg.threads >= 1, f"threads={cfg.threads}: give at least 1, or null"
-    for key in ("epochs", "batch_size", "eval_batch_size"):
+    for key in ("epochs", "batch_size", "eval_batch_size", "accumulate"):
         yield t[key] >= 1, f"trainer.{key}={t[key]}: give at least 1"
+    yield (
+        t.accumulate <= t.batch_size,
+        f"trainer.accumulate={t.accumulate} is more parts than trainer.batch_size={t.batch_size} has images: lower it",
+    )
     yield t.warmup_steps >= 0, f"trainer.warmup_steps={t.warmup_steps}: give at least 0"
     yield 0 < t.lr < math.inf, f"trainer.lr={t.lr}: the learning rate must be above 0"
     yield 0 < t.gamma <= 1, f"trainer.gamma={t.gamma} must lie in (0, 1]: it multiplies the rate every epoch"
@@ -115,7 +121,10 @@ def _integrator(cfg: DictConfig) -> Iterator[Rule]:
     yield tau_holds, f"tau={cfg.tau} must lie in [0, 1): it is the part of the norm that truncation may drop"
     if build.factorises(name):
         yield rank >= 1, f"rank={rank}: {name} needs a rank of at least 1"
-        yield 0 < cfg.gain < math.inf, f"gain={cfg.gain} must be above 0: it scales the initial spectrum"
+        yield (
+            cfg.adapters is not None or 0 < cfg.gain < math.inf,
+            f"gain={cfg.gain} must be above 0: it scales the initial spectrum",
+        )
     if build.INTEGRATORS[name].rank_adaptive:
         yield low <= rank, f"integrator.min_rank={low} is above the start rank={rank}: lower it or raise rank"
         yield (
@@ -124,11 +133,30 @@ def _integrator(cfg: DictConfig) -> Iterator[Rule]:
         )
 
 
+def _adapters(cfg: DictConfig) -> Iterator[Rule]:
+    name, adapters = cfg.integrator.name, cfg.adapters
+    if adapters is None:
+        yield name not in build.ADAPTERS_ONLY, f"integrator={name} trains adapters and nothing else: add adapters=vit"
+        return
+    given = f"integrator={name} with adapters={adapters.name}"
+    if build.factorises(name):
+        yield bool(adapters.targets), f"{given}: there are no adapters to train; use integrator=dense, or adapters=vit"
+    else:
+        yield (
+            not adapters.targets,
+            f"{given}: plain training has no adapters; adapters=none trains all weights, adapters=probe the classifier",
+        )
+    yield (
+        cfg.task != "time_prediction",
+        f"task={cfg.task} with adapters={adapters.name}: merged into the weights, adapters take no time; leave one out",
+    )
+
+
 def _start(cfg: DictConfig) -> Iterator[Rule]:
     if cfg.weights is None:
         return
     yield (
-        not build.factorises(cfg.integrator.name) or cfg.init == "svd",
+        not build.factorises(cfg.integrator.name) or cfg.adapters is not None or cfg.init == "svd",
         f"weights={cfg.weights} with init={cfg.init} would be thrown away: use init=svd, or weights=null",
     )
     path = Store(cfg.results_dir).weights_path(cfg.weights)
@@ -138,7 +166,7 @@ def _start(cfg: DictConfig) -> Iterator[Rule]:
 def _targets(cfg: DictConfig) -> Iterator[Rule]:
     for group in ("model", "data"):
         try:
-            resolve(cfg[group].target, cfg[group].kwargs)
+            resolve(cfg[group].target, build.arguments(cfg[group]))
         except ValueError as error:
             yield False, f"{group}={cfg[group].name}: {error}"
 
@@ -150,27 +178,38 @@ def _choice(key: str, value: Any, choices: Iterable[str]) -> Rule:
 
 def _built(config: dict[str, Any]) -> dict[str, Any]:
     """What model and integrator are built from, but for what no rule of theirs depends on."""
-    built = {key: config[key] for key in ("integrator", "model", "tau", "init", "gain")}
-    rank = None if config["rank"] is None else 1
-    return built | {"rank": rank, "seed": 0, "weights": None, "trainer": {"lr": config["trainer"]["lr"]}}
+    built = {key: config[key] for key in ("integrator", "model", "adapters", "tau", "init", "gain", "rank")}
+    if config["adapters"] is None and config["rank"] is not None:
+        built["rank"] = 1
+    return built | {"seed": 0, "trainer": {"lr": config["trainer"]["lr"]}}
 
 
 @lru_cache(maxsize=256)
 def _rehearse(config: str) -> tuple[int, float]:
     """Build model and integrator once: the library's own rules, which no rank or kind of start breaks.
 
-    Returns the steps from one truncation to the next, and the highest rank that a low-rank layer can have.
+    Returns the steps from one truncation to the next, and the highest rank that a factorised layer can have.
     """
     run = json.loads(config)
     if run["init"] == "svd":
         run["init"] = "orthonormal"
+    plain = _dense_model(run)
     try:
-        net = build.model(run)
+        net = build.low_rank(run, plain)
         integrator = build.integrator(run, net)
     except ValueError as error:
-        raise ConfigError(f"integrator={run['integrator']['name']} on model={run['model']['name']}: {error}") from error
+        adapters = f", adapters={run['adapters']['name']}" if run["adapters"] else ""
+        pair = f"integrator={run['integrator']['name']}{adapters} on model={run['model']['name']}"
+        raise ConfigError(f"{pair}: {error}") from error
     limit = max((min(layer.matrix_shape) for layer in dlrt.low_rank_layers(net).values()), default=math.inf)
     return integrator.cycle, limit
+
+
+def _dense_model(run: dict[str, Any]) -> nn.Module:
+    try:
+        return build.dense_model(run)
+    except ValueError as error:
+        raise ConfigError(f"model={run['model']['name']}: {error}") from error
 
 
 @lru_cache(maxsize=64)
@@ -179,12 +218,16 @@ def _check_fit(config: str) -> None:
     run = json.loads(config)
     data, pair = build.data(run, torch.device("cpu")), f"model={run['model']['name']} on data={run['data']['name']}"
     x, _ = next(iter(data.batches(data.train, 2)))
+    net = _dense_model(run).eval()
     try:
         with torch.no_grad():
-            outputs = build.dense_model(run).eval()(x)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            outputs = net(x)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise ConfigError(f"{pair}: the model does not take images of shape {tuple(x.shape[1:])} ({reason})") from error
+        raise ConfigError(
+            f"{pair}: the model does not take images of shape {tuple(x.shape[1:])} ({reason}); "
+            "give model.kwargs and data.kwargs that fit each other"
+        ) from error
     labels = torch.cat([part.labels for part in (data.train, data.val, data.test) if part is not None])
     low, high = int(labels.min()), int(labels.max())
     if outputs.shape[:-1] != x.shape[:1] or low < 0 or high >= outputs.shape[-1]:
@@ -234,7 +277,7 @@ def _check_data(config: dict[str, Any], cycle: int) -> None:
         raise ConfigError(
             f"integrator.inner_steps={inner} truncates every {cycle} steps, an epoch has {per_epoch}: lower it"
         )
-    steps = trainer["epochs"] * (per_epoch - per_epoch % cycle)
+    steps = trainer["epochs"] * steps_per_epoch(len(data.train), trainer["batch_size"], cycle)
     if trainer["warmup_steps"] > steps:
         raise ConfigError(
             f"trainer.warmup_steps={trainer['warmup_steps']} is longer than the training of {steps} steps: shorten it"

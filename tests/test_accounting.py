@@ -158,7 +158,7 @@ def test_unknown_convention_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     ("m", "n", "rank", "message"),
-    [(0, 5, None, "'fc' is 0 × 5"), (4, -1, 1, "'fc' is 4 × -1"), (4, 5, 0, "'fc' has rank 0")],
+    [(0, 5, None, "'fc' is 0 × 5"), (4, -1, 1, "'fc' is 4 × -1"), (4, 5, -1, "'fc' has rank -1")],
 )
 def test_impossible_layers_are_refused(m: int, n: int, rank: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -13,6 +13,7 @@ def test_rules_are_torchs_own_while_the_basis_rests(double):
         "sgd": lambda p: torch.optim.SGD([p], lr=0.1),
         "momentum": lambda p: torch.optim.SGD([p], lr=0.1, momentum=0.9),
         "adam": lambda p: torch.optim.Adam([p], lr=0.1, betas=BETAS, eps=EPS),
+        "adamw": lambda p: torch.optim.AdamW([p], lr=0.1, betas=BETAS, eps=EPS, weight_decay=0.0),
     }.items():
         p, X, moments = torch.nn.Parameter(torch.zeros(4, 3)), torch.zeros(4, 3), {}
         optimiser = make(p)

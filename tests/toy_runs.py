@@ -29,6 +29,13 @@ TOY = (
     "device=cpu",
     "threads=1",
 )
+ADAPTED = (
+    "adapters=vit",
+    "adapters.targets=['0','2']",
+    "adapters.trainable=['2.*bias$']",
+    "rank=3",
+)  # both of Net's layers
+PROBED = ("adapters=probe", "integrator=dense", "adapters.trainable=['^2']")  # its last layer alone
 
 
 def clouds(count: int = 48, val: bool = True) -> tuple[Any, Any, Any]:
@@ -40,6 +47,12 @@ def clouds(count: int = 48, val: bool = True) -> tuple[Any, Any, Any]:
         return torch.randn(count, 8, generator=generator) + 2 * torch.eye(3, 8)[y], y
 
     return part(), part() if val else None, part()
+
+
+def pictures(count: int = 8) -> tuple[Any, Any, Any]:
+    """`count` training, validation and test images each, (3, 8, 8), of four classes."""
+    part = torch.rand(count, 3, 8, 8), torch.arange(count) % 4
+    return part, part, part
 
 
 class Net(nn.Sequential):
@@ -55,6 +68,13 @@ class Net(nn.Sequential):
         if self.mode == "raise" and self.training:
             raise RuntimeError("a bug in the forward pass")
         return super().forward(x) * (float("nan") if self.mode == "diverge" else 1.0)
+
+
+def net_from(weights: str) -> nn.Module:
+    """A Net with the weights in a file."""
+    net = Net()
+    net.load_state_dict(torch.load(weights, weights_only=True))
+    return net
 
 
 def compose(*overrides: str) -> DictConfig:

@@ -57,8 +57,8 @@ class AdaLoRALayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Y in the layer's shape."""
-        return self.view.weight(self.factors.dense())
+        """Y in the layer's shape; computed at each call, differentiable."""
+        return self.view.weight(self.P @ (self.Q * self._scaled()).mT)
 
     def mask(self) -> None:
         """Set σ to zero where the triplet is not kept."""

@@ -21,8 +21,9 @@ FORMAT = "dlrt-adapters-1"
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training may have changed of `model.state_dict()`: all but the frozen parameters."""
-    frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+    """What training may have changed of `model.state_dict()`: all but the frozen parameters that are no adapter's."""
+    trained = _parts_of_adapters(model) | {id(p) for p in model.parameters() if p.requires_grad}
+    frozen = {name for name, p in model.named_parameters(remove_duplicate=False) if id(p) not in trained}
     return {name: x for name, x in model.state_dict().items() if name not in frozen}
 
 
@@ -35,12 +36,14 @@ def save_adapters(model: nn.Module, path: str | os.PathLike[str]) -> None:
     adapters = adapters_of(model)
     if not adapters:
         raise ValueError("the model has no adapters to save: call add_adapters(model, ...) first")
-    first = next(iter(adapters.values()))
+    first, ranks = next(iter(adapters.values())), [len(adapter.factors.S) for adapter in adapters.values()]
+    alphas = [getattr(adapter, "alpha", None) for adapter in adapters.values()]
     header = {
         "method": {LoRALayer: "lora", AdaLoRALayer: "adalora"}.get(type(first), "integrator"),
-        "alpha": getattr(first, "alpha", None),
-        "layers": {name: [*adapter.matrix_shape, len(adapter.factors.S)] for name, adapter in adapters.items()},
+        "alpha": None if alphas == ranks else alphas[0],  # α of None is the rank of each layer
+        "layers": {name: [*adapters[name].matrix_shape, r] for name, r in zip(adapters, ranks, strict=True)},
         "trainable": {name: list(p.shape) for name, p in _dense_parts(model)},
+        "buffers": _buffers(model),
     }
     tensors = {name: x.detach().contiguous().clone() for name, x in trained_state(model).items()}
     save_file(tensors, os.fspath(path), metadata={"format": FORMAT, "adapters": json.dumps(header)})
@@ -56,7 +59,13 @@ def load_adapters(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     layers = {name: (m, n, r) for name, (m, n, r) in header["layers"].items()}
     shapes, parameters = shapes_once_adapted(model, layers)
     wanted = {name: (m, n) for name, (m, n, _) in layers.items()}
-    for kind, theirs, ours in (("layer", wanted, shapes), ("parameter", header["trainable"], parameters)):
+    buffers = {name: tuple(b.shape) for name, b in model.named_buffers()}
+    kinds = (
+        ("layer", wanted, shapes),
+        ("parameter", header["trainable"], parameters),
+        ("buffer", header["buffers"], buffers),
+    )
+    for kind, theirs, ours in kinds:
         for name, shape in theirs.items():
             if name not in ours or tuple(ours[name]) != tuple(shape):
                 found = f"one of shape {tuple(ours[name])}" if name in ours else "none"
@@ -64,7 +73,7 @@ def load_adapters(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
                     f"{path} holds the adapters of another model: {kind} {name!r} of shape {tuple(shape)} there, "
                     f"{found} here; build the model that they were trained on"
                 )
-    ranks = {name: r for name, (_, _, r) in layers.items()}
+    ranks = {name: min(layer) for name, layer in layers.items()}  # between inner steps r may exceed m or n
     model = adapt(model, ranks, header["method"], set(header["trainable"]), header["alpha"])
     model.load_state_dict(tensors, strict=False)
     return model
@@ -72,7 +81,7 @@ def load_adapters(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
 def _dense_parts(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """The trainable parameters that are no adapter's, by the names they have without the adapters."""
-    adapters = {id(p) for adapter in adapters_of(model).values() for p in adapter.parameters()}
+    adapters = _parts_of_adapters(model)
     adapted = [name for name, m in model.named_modules() if isinstance(m, Adapted)]
     for name, p in model.named_parameters():
         if p.requires_grad and id(p) not in adapters:
@@ -81,8 +90,20 @@ def _dense_parts(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def plain_name(name: str, adapted: Collection[str]) -> str:
     """A parameter's name without the `base` of the adapted layer it is in."""
-    layer, _, kind = name.rpartition(".base.")
-    return f"{layer}.{kind}" if layer in adapted else name
+    layer, base, kind = f".{name}".rpartition(".base.")
+    return f"{layer}.{kind}"[1:] if base and layer[1:] in adapted else name
+
+
+def _buffers(model: nn.Module) -> dict[str, list[int]]:
+    """Shapes of the saved buffers that are no adapter's."""
+    adapters, saved = _parts_of_adapters(model), model.state_dict()
+    return {name: list(b.shape) for name, b in model.named_buffers() if name in saved and id(b) not in adapters}
+
+
+def _parts_of_adapters(model: nn.Module) -> set[int]:
+    """Ids of the parameters and buffers of all adapters."""
+    adapters = adapters_of(model).values()
+    return {id(x) for adapter in adapters for x in (*adapter.parameters(), *adapter.buffers())}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

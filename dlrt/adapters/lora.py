@@ -54,8 +54,11 @@ class LoRALayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Y in the layer's shape."""
-        return self.view.weight(self.factors.dense())
+        """Y in the layer's shape; computed at each call, differentiable."""
+        return self.view.weight(self._scaled() @ self.B.mT)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.view.expand(self.view.right(x, self.B), self.A * (self.alpha / self.rank))
+        return self.view.expand(self.view.right(x, self.B), self._scaled())
+
+    def _scaled(self) -> Tensor:
+        return self.A * (self.alpha / self.rank)

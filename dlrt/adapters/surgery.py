@@ -15,7 +15,7 @@ from dlrt.adapters.lora import LoRALayer
 from dlrt.attention import PROJECTIONS, Attention, unpacked
 from dlrt.factors import check_rank, random_factors
 from dlrt.layers import PLAIN, LowRankConv2d, LowRankLinear, conv_arguments, obstacle, view_of
-from dlrt.surgery import replace
+from dlrt.modules import replace
 
 METHODS = ("integrator", "lora", "adalora")
 Patterns = str | Iterable[str]
@@ -40,7 +40,7 @@ def add_adapters(
             that is found in the layer's name counting.
         targets: regular expressions; the Linear and Conv2d layers in whose qualified name one is found are adapted. An
             `nn.MultiheadAttention` is four of them, NAME.q, NAME.k, NAME.v and NAME.out_proj (see `dlrt.attention`).
-            None, (): no adapters, only `trainable` is trained (linear probing).
+            With () there are no adapters and only `trainable` is trained (linear probing).
         method: what Y is made of, and so what trains it. "integrator": Y = U S Vᵀ, for the integrators. "lora": Y =
             A Bᵀ, for `dlrt.baselines.LoRA`. "adalora": Y = P diag(σ) Qᵀ, for `dlrt.baselines.AdaLoRA`.
         trainable: regular expressions, likewise, for the names of parameters that are trained as they are: biases,
@@ -48,12 +48,13 @@ def add_adapters(
         alpha: lora and adalora scale Y by α / r; None: not.
 
     Raises:
-        ValueError: a regular expression that matches nothing, a rank above a layer's limit, a layer that cannot be
-            adapted, a model that has adapters. The model is as before then.
+        ValueError: a regular expression that matches nothing, a rank that is no integer or above a layer's limit, a
+            layer that cannot be adapted, a model that has adapters. The model is as before then.
     """
     targets, trainable = _listed(targets), _listed(trainable)
     layers = [name for name, _ in _adaptable(model)]
     _check_found("targets", targets, layers, "layers that can be adapted")
+    _check_found("rank", rank if isinstance(rank, Mapping) else (), layers, "layers that can be adapted")
     ranks = {name: _rank_of(name, rank) for name in layers if _found(targets, name)}
     _, names = shapes_once_adapted(model, ranks)
     _check_found("trainable", trainable, names, "parameters")
@@ -74,13 +75,16 @@ def adapt(
         raise ValueError(f"alpha scales lora's and adalora's Y and must be above 0, got {alpha!r} for {method!r}")
     layers = dict(_adaptable(model))
     for name, rank in ranks.items():
-        _check_layer(name, layers[name], rank)
+        _check_layer(name, layers[name], rank, method)
     model = replace(model, {m: Attention(m) for m in _packed(layers, ranks)})
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in trainable)
+    chosen = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in trainable}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
     modules = dict(model.named_modules())
     adapted = {modules[name]: _adapted(modules[name], rank, method, alpha) for name, rank in ranks.items()}
-    return replace(model, adapted)
+    model = replace(model, adapted)
+    _keep_padded(model)
+    return model
 
 
 def merge_adapters(model: nn.Module) -> nn.Module:
@@ -88,6 +92,7 @@ def merge_adapters(model: nn.Module) -> nn.Module:
 
     Parameters stay frozen or trainable as they are. A model without adapters is left as it is.
     """
+    unpacked = [m for m in model.modules() if isinstance(m, Attention) and any(map(_is_adapted, m.children()))]
     merged: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
         if isinstance(module, Adapted):
@@ -95,7 +100,7 @@ def merge_adapters(model: nn.Module) -> nn.Module:
             base.weight = nn.Parameter(module.weight.detach(), base.weight.requires_grad)
             merged[module] = base
     model = replace(model, merged)
-    return replace(model, {m: m.pack() for m in model.modules() if isinstance(m, Attention)})
+    return replace(model, {m: m.pack() for m in unpacked})
 
 
 def _adaptable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -132,11 +137,30 @@ def shapes_once_adapted(
     return {name: _shape(name, layer) for name, layer in layers.items()}, parameters
 
 
-def _check_layer(name: str, layer: nn.Module, rank: int) -> None:
+def _keep_padded(model: nn.Module) -> None:
+    """Let encoders with adapters keep padded batches as they are: to nest them, torch reads weights that are packed."""
+    for encoder in model.modules():
+        if isinstance(encoder, nn.TransformerEncoder) and any(map(_is_adapted, encoder.modules())):
+            encoder.use_nested_tensor = False
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    return isinstance(module, Adapted)
+
+
+def _check_layer(name: str, layer: nn.Module, rank: int, method: str) -> None:
     packed = isinstance(layer, nn.MultiheadAttention)
     reason = attention.obstacle(layer) if packed else obstacle(layer)  # type: ignore[arg-type]
     if reason is not None:
         raise ValueError(f"cannot adapt {name!r}: {reason}; choose targets that leave it out")
+    dtype = next(layer.parameters()).dtype
+    if method == "integrator" and dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"cannot adapt {name!r}: its weights are {dtype}, and bases have to be float32 or float64; "
+            "use model.float() and train it under torch.autocast"
+        )
+    if isinstance(rank, bool) or not isinstance(rank, int):
+        raise ValueError(f"{name}: rank must be an integer, got {rank!r}")
     try:
         check_rank(rank, *_shape(name, layer))
     except ValueError as error:

@@ -81,11 +81,11 @@ class AdaLoRA(Dense):
         closures = [closure] if callable(closure) else list(closure or ())
         penalties: list[Tensor] = []
 
-        def penalised() -> Tensor:
+        def penalty() -> Tensor:
             penalties.append(self.penalty * orthogonality(self.adapters))
-            return closures[0]() + penalties[-1]
+            return penalties[0]
 
-        loss = super().step([penalised, *closures[1:]] if closures else closure)
+        loss = super().step([*closures, penalty] if closures else closure)
         self.param_groups[0]["count"] += 1
         if self.total is not None:
             self._allocate(self.param_groups[0]["count"], self.total)

@@ -25,7 +25,7 @@ from dlrt.engine import Engine, LayerStep
 from dlrt.errors import Divergence
 from dlrt.factors import Factors
 from dlrt.linalg import truncate
-from dlrt.options import BaseOptimizer, base_factory, check_options
+from dlrt.options import BaseOptimizer, base_factory, check_base_lr, check_options
 from dlrt.surgery import low_rank_layers
 
 
@@ -44,7 +44,9 @@ class Integrator(Engine):
         decay: λ ≥ 0: S ← (1 − hλ) S at the start of a step, the gradient being taken before. That is decoupled weight
             decay of Y.
         base_optimizer: function from the list of all other parameters to the torch optimiser that steps them, e.g.
-            `functools.partial(torch.optim.AdamW, lr=1e-3)`; None: the same rule and lr as the coefficients.
+            `functools.partial(torch.optim.AdamW, lr=1e-3)`; None: the same rule as the coefficients.
+        base_lr: its learning rate without a base_optimizer; None: lr. Biases and a new classifier may want another than
+            coefficients in orthonormal bases.
         inner_steps: s. With s = 1 a call of `step` is a whole step of the integrator on one batch. With s > 1 (abc-PSI,
             2025, section 4.1) each call is one gradient step of one flow: s calls move K, the next s the next flow, …,
             and the last truncates. In between, the layer holds the moving coefficients: U is K and S the identity in a
@@ -84,6 +86,7 @@ class Integrator(Engine):
         optimizer: str = "sgd",
         decay: float = 0.0,
         base_optimizer: BaseOptimizer | None = None,
+        base_lr: float | None = None,
         inner_steps: int = 1,
         transport: str = "project",
         betas: tuple[float, float] = (0.9, 0.999),
@@ -95,6 +98,7 @@ class Integrator(Engine):
         options |= dict(optimizer=optimizer, decay=decay, inner_steps=inner_steps)
         options |= dict(transport=transport, max_grad_norm=max_grad_norm)
         check_options(**options)
+        check_base_lr(base_lr, base_optimizer)
         for key in ("tau", "rank_budget"):
             if options[key] is not None and not self.rank_adaptive:
                 name = type(self).__name__
@@ -113,7 +117,7 @@ class Integrator(Engine):
         super().__init__([{"params": factors, "name": "low_rank"}], options)
         known = {id(p) for layer in low_rank_layers(model).values() for p in (layer.U, layer.S, layer.V)}
         self.others: list[Tensor] = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-        make_base = base_factory(base_optimizer, optimizer, lr, betas, eps, decay)
+        make_base = base_factory(base_optimizer, optimizer, lr if base_lr is None else base_lr, betas, eps, decay)
         self.base = make_base(self.others) if self.others else None
         if self.base is not None:
             for group in self.base.param_groups:
@@ -229,6 +233,7 @@ class Integrator(Engine):
         if saved != type(self).__name__:
             raise ValueError(f"the state is that of {saved or 'another optimiser'}, not of {type(self).__name__}")
         super().load_state_dict(state_dict)
+        self.param_groups[0].setdefault("rank_budget", None)  # a state saved before there were budgets
         self._share_state()
 
     def __getstate__(self) -> dict[str, Any]:

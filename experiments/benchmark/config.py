@@ -16,9 +16,11 @@ class CaseConfig:
     model: Any = None
     integrator: Any = None
     width: Any = None
+    image_size: Any = None
     rank: Any = None
     batch: Any = None
     precision: Any = None
+    inner_steps: Any = None
 
 
 @dataclass

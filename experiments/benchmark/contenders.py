@@ -1,35 +1,26 @@
-"""What is timed against each other: the low-rank step, the dense one, and the one of separate passes."""
+"""What is timed against each other: the case's own step, the dense net's, and the one of separate passes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import median, quantiles
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import dlrt
-from dlrt.baselines import Dense
-from experiments import models
+from experiments.benchmark import nets
 from experiments.benchmark.cases import Case
-from experiments.benchmark.memory import peak_bytes, storage_bytes
+from experiments.benchmark.memory import peak_bytes, storage_bytes, tensors_in
+from experiments.benchmark.nets import Steps
 from experiments.benchmark.reference import SeparatePasses
 from experiments.timing import Stopwatch
 from experiments.timing_tasks import Batches
 
-LR = 1e-3
-GAIN = 0.7  # of the initial spectrum, as in conf/config.yaml
-
-
-class Steps(Protocol):
-    """An integrator, the dense optimiser or the separate passes."""
-
-    def step(self, closure: Callable[[], Tensor]) -> Tensor:
-        """One training step; returns the loss before it."""
-        ...
+BRIEF = 3  # inner_steps of which one neither begins nor ends a flow
 
 
 class Contender(Stopwatch):
@@ -39,18 +30,23 @@ class Contender(Stopwatch):
         super().__init__(net, self.train, device)
         self.optimizer, self.precision = optimizer, precision
 
+    @property
+    def cycle(self) -> int:
+        """Steps after which all is as before: more than 1 with inner_steps."""
+        return getattr(self.optimizer, "cycle", 1)
+
     def train(self, batches: Batches) -> Tensor:
         """One step on each batch; returns the last one's loss."""
         with precision(self.precision):
             for x, y in batches:
-                hits: list[Tensor] = []
-                loss = self.optimizer.step(lambda x=x, y=y, hits=hits: self._loss(x, y, hits))  # type: ignore[misc]
+                loss = self.optimizer.step(lambda x=x, y=y: self.loss_on(x, y))  # type: ignore[misc]
         return loss
 
-    def _loss(self, x: Tensor, y: Tensor, hits: list[Tensor]) -> Tensor:
+    def loss_on(self, x: Tensor, y: Tensor) -> Tensor:
+        """The loss of a batch; counts the hits, too."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.net(x)
-        hits.append((logits.argmax(1) == y).sum())
+        self.hits = (logits.argmax(1) == y).sum()
         return F.cross_entropy(logits.float(), y)
 
     def statistics(self) -> dict[str, Any]:
@@ -62,16 +58,23 @@ class Contender(Stopwatch):
         return spread | {"least": min(self.seconds), "repeats": len(self.seconds)}
 
     def memory(self, batches: Batches) -> dict[str, int]:
-        """Bytes of weights and optimiser state, and the peak of live bytes in one step, those included."""
-        self.net.zero_grad(set_to_none=True)
-        state = list(self._state())
-        peak = peak_bytes(state, lambda: self.train(batches), self.device)
-        return {"state_bytes": storage_bytes(state), "peak_bytes": peak}
+        """Bytes of weights and optimiser state, and the peak of live bytes in one step, those included: the most of
+        any step of a cycle."""
+        found = [self._memory(batches) for _ in range(self.cycle)]
+        return {key: max(step[key] for step in found) for key in found[0]}
 
-    def _state(self) -> Iterator[Tensor]:
-        yield from self.net.parameters()
-        for values in getattr(self.optimizer, "state", {}).values():
-            yield from (x for x in values.values() if isinstance(x, Tensor))
+    def _memory(self, batches: Batches) -> dict[str, int]:
+        self.net.zero_grad(set_to_none=True)
+        state = list(self.state(self.net.parameters()))
+        size = storage_bytes(state)  # the step may give the parameters other storages
+        return {"state_bytes": size, "peak_bytes": peak_bytes(state, lambda: self.train(batches), self.device)}
+
+    def state(self, parameters: Iterable[nn.Parameter]) -> Iterator[Tensor]:
+        """Some of the net's parameters and all that the optimiser keeps for them."""
+        kept = getattr(self.optimizer, "state", {})
+        for parameter in parameters:
+            yield parameter
+            yield from tensors_in(kept.get(parameter))
 
 
 @contextmanager
@@ -89,37 +92,28 @@ def precision(name: str) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def dense_net(case: Case, seed: int) -> nn.Module:
-    """The net of the case with plain torch layers."""
-    torch.manual_seed(seed)
-    return models.lenet5() if case.model == "lenet5" else models.mlp(width=case.width or 0)
-
-
-def low_rank_net(case: Case, seed: int) -> nn.Module:
-    """The net of the case with layers of its ranks."""
-    net = dense_net(case, seed)
-    layers = [name for name, layer in net.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    rank = case.rank if isinstance(case.rank, int) else dict(zip(layers, case.rank, strict=True))
-    return dlrt.factorize(net, rank=rank, init="orthonormal", gain=GAIN, skip=_dense_layers(case))
-
-
-def _dense_layers(case: Case) -> list[str]:
-    return [] if case.model == "lenet5" else ["output"]
-
-
 def own(case: Case, seed: int, device: torch.device) -> Contender:
-    """The low-rank step of the case, at fixed rank."""
-    net = low_rank_net(case, seed).to(device)
-    return Contender(net, dlrt.INTEGRATORS[case.integrator](net, lr=LR, tau=None), case.precision, device)
+    """The step of the case, at fixed rank."""
+    net = nets.trained_net(case, seed).to(device)
+    return Contender(net, nets.integrator(case, net), case.precision, device)
+
+
+def brief(case: Case, seed: int, device: torch.device, batches: Batches) -> Contender:
+    """The step of the case with few inner steps, one cycle done: what it holds in a flow does not depend on their
+    number."""
+    contender = own(replace(case, inner_steps=BRIEF), seed, device)
+    for _ in range(contender.cycle):
+        contender.train(batches)
+    return contender
 
 
 def dense(case: Case, precision: str, seed: int, device: torch.device) -> Contender:
-    """The dense step of the case's net and batch."""
-    net = dense_net(case, seed).to(device)
-    return Contender(net, Dense(net, lr=LR), precision, device)
+    """The step of all dense weights of the case's net, on its batch."""
+    net = nets.dense_net(case, seed).to(device)
+    return Contender(net, nets.dense_optimizer(case, net), precision, device)
 
 
 def separate(case: Case, seed: int, device: torch.device) -> Contender:
     """The step of separate passes at the case's ranks and precision."""
-    net = low_rank_net(case, seed).to(device)
-    return Contender(net, SeparatePasses(net, lr=LR), case.precision, device)
+    net = nets.trained_net(case, seed).to(device)
+    return Contender(net, SeparatePasses(net, lr=nets.LR), case.precision, device)

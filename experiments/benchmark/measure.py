@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dlrt import Divergence
-from experiments.benchmark import contenders
+from experiments.benchmark import contenders, held
 from experiments.benchmark.cases import Case
 from experiments.benchmark.contenders import Contender
 from experiments.benchmark.floor import dense as dense_operations
@@ -52,15 +52,20 @@ def measure(
         rounds = max(MIN_ROUNDS, round(seconds * len(cases) / round_seconds))
     for _ in range(rounds):
         for name, contender in timed.items():
-            _take_turn(contender, once[name], turn)
-    figures = {name: _figures(contender, next(turn)) for name, contender in timed.items()}
+            _take_turn(contender, once[name], turn, math.ceil(contender.cycle / rounds))
+    brief = {own_key(case): contenders.brief(case, seed, device, next(turn)) for case in cases if case.inner_steps > 1}
+    figures = {name: _figures(contender, brief.get(name, contender), next(turn)) for name, contender in timed.items()}
     for case in cases:
-        yield case, _compared(case, figures) | {"floor": _floor(case, timed[own_key(case)], inputs[0])}
+        own = timed[own_key(case)]
+        measured = _compared(case, figures) | {"floor": _floor(case, own, inputs[0])}
+        if case.fine_tunes and isinstance(case.rank, int):
+            measured["held"] = held.phases(brief.get(own_key(case), own), inputs[0], case.rank)
+        yield case, measured
 
 
 def own_key(case: Case) -> tuple[Any, ...]:
     """The key of the case's own step among those timed."""
-    return "own", case.integrator, case.rank, case.precision
+    return "own", *case.step
 
 
 def _contenders(cases: Sequence[Case], seed: int, device: torch.device) -> dict[tuple[Any, ...], Contender]:
@@ -84,20 +89,18 @@ def _seconds(contender: Contender, turn: Iterator[Batches]) -> float:
     return once
 
 
-def _take_turn(contender: Contender, once: float, turn: Iterator[Batches]) -> None:
-    """In training a step finds its net in the cache, as a step of the same net came before it."""
-    if once > SHORT:
-        contender.time(next(turn))
-        return
-    contender.train(next(turn))
-    for _ in range(IN_A_ROW):
+def _take_turn(contender: Contender, once: float, turn: Iterator[Batches], least: int) -> None:
+    """At least so many steps. In training a step finds its net in the cache, as one of the same net came before it."""
+    if once <= SHORT:
+        contender.train(next(turn))
+    for _ in range(max(least, 1 if once > SHORT else IN_A_ROW)):
         contender.time(next(turn))
 
 
-def _figures(contender: Contender, batches: Batches) -> dict[str, Any]:
+def _figures(contender: Contender, brief: Contender, batches: Batches) -> dict[str, Any]:
     if not math.isfinite(contender.loss):
         raise Divergence(f"the loss is {contender.loss}: what was timed is no training")
-    return contender.statistics() | contender.memory(batches) | {"loss": contender.loss}
+    return contender.statistics() | brief.memory(batches) | {"loss": contender.loss}
 
 
 def _compared(case: Case, figures: dict[tuple[Any, ...], dict[str, Any]]) -> Measured:
@@ -115,6 +118,8 @@ def _compared(case: Case, figures: dict[tuple[Any, ...], dict[str, Any]]) -> Mea
 
 
 def _floor(case: Case, contender: Contender, batches: Batches) -> dict[str, float] | None:
+    if case.fine_tunes or case.inner_steps > 1:
+        return None
     shapes = shapes_of(contender.net, batches[0][0])
     parts, dense = floor(shapes, case.integrator), sum(map(dense_operations, shapes))
     if parts is None:

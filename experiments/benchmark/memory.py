@@ -1,4 +1,4 @@
-"""Memory of a piece of work: the most bytes that are alive at once."""
+"""Memory of a piece of work: the most bytes that are alive at once, and which of those there before are read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+_expired = torch.UntypedStorage._expired  # StorageWeakRef.expired is four times as slow
 
 
 def peak_bytes(tensors: Iterable[Tensor], work: Callable[[], object], device: torch.device) -> int:
@@ -30,6 +32,11 @@ def peak_bytes(tensors: Iterable[Tensor], work: Callable[[], object], device: to
     return live.peak
 
 
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The tensors within nested containers."""
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the tensors' storages; one that several of them share counts once."""
     return LiveBytes(tensors).peak
@@ -44,7 +51,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
         self.sizes: dict[StorageWeakRef, int] = {}
-        self.peak = 0
+        self.total = self.peak = 0
         self._count(_storages(list(tensors)))
 
     def __torch_dispatch__(
@@ -56,13 +63,41 @@ class LiveBytes(TorchDispatchMode):
         return out
 
     def _count(self, new: dict[StorageWeakRef, int]) -> None:
-        self.sizes = {ref: size for ref, size in (self.sizes | new).items() if not ref.expired()}
-        self.peak = max(self.peak, sum(self.sizes.values()))
+        new = {ref: size for ref, size in new.items() if ref not in self.sizes}
+        self.sizes |= new
+        self.total += sum(new.values())
+        if self.total > self.peak:  # with what has been freed since it was last looked for
+            self.sizes = {ref: size for ref, size in self.sizes.items() if not _expired(ref.cdata)}
+            self.total = sum(self.sizes.values())
+            self.peak = max(self.peak, self.total)
+
+
+def bytes_read(tensors: Iterable[Tensor], work: Callable[[], object]) -> int:
+    """Bytes of those storages of `tensors` that an operation within `work()` computes something from."""
+    before, mode = _storages(list(tensors)), _Reads()
+    with mode:
+        work()
+    return sum(size for ref, size in before.items() if ref in mode.read)
+
+
+class _Reads(TorchDispatchMode):
+    """Notes the storages that operations read. A view reads nothing, nor does an operation what it overwrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[StorageWeakRef] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.read |= _storages((args, kwargs)).keys() - _storages(out).keys()
+        return out
 
 
 def _storages(tree: Any) -> dict[StorageWeakRef, int]:
     """The storages of the tensors within nested containers, and their bytes; views of one storage share a key."""
-    storages = (x.untyped_storage() for x in tree_leaves(tree) if isinstance(x, Tensor))
+    storages = (x.untyped_storage() for x in tensors_in(tree))
     return {StorageWeakRef(storage): storage.nbytes() for storage in storages}
 
 

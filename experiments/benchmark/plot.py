@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from experiments.aggregate import DISPLAY_NAMES
+from experiments.benchmark.table import fine_tuning
 from experiments.figures.plotting import DENSE, GREY, panels, style
 
 if TYPE_CHECKING:
@@ -22,12 +22,18 @@ def time_against_dense(rows: pd.DataFrame, title: str) -> Figure:
 
     figure, grid = panels(1, 1, (7.6, 1.4 + _ROW * len(rows)))
     axes: Axes = grid[0, 0]
-    axes.set(xscale="log", xlabel="time of a step / dense", title=title, ylim=(len(rows) - 0.4, -0.6))
+    tunes = fine_tuning(rows)
+    axes.set(
+        xscale="log",
+        xlabel=f"time of a step / {'full fine-tuning' if tunes else 'dense'}",
+        title=title,
+        ylim=(len(rows) - 0.4, -0.6),
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.axvline(1, color=DENSE, linewidth=1, linestyle="--")
     axes.set_yticks(range(len(rows)), [_name(row) for _, row in rows.iterrows()], fontsize=7)
     axes.tick_params(axis="y", length=0)
-    for name, part in rows.assign(y=range(len(rows))).groupby("integrator", sort=False):
+    for name, part in rows.assign(y=range(len(rows))).groupby("method", sort=False):
         _measured(axes, str(name), part)
     _marks(axes, rows, "floor_ratio", "floor", GREY, "|")
     _marks(axes, rows, "target_ratio", "target", "#000000", "<")
@@ -43,12 +49,12 @@ def _name(row: pd.Series) -> str:
 
 
 def _measured(axes: Axes, name: str, part: pd.DataFrame) -> None:
-    color, marker = style(name)
+    color, marker = style(str(part["integrator"].iloc[0]))
     ratio = part["ratio"].to_numpy(float)
     spread = [ratio - (part["q1"] / part["dense_median"]).to_numpy(float),
               (part["q3"] / part["dense_median"]).to_numpy(float) - ratio]  # fmt: skip
-    axes.errorbar(ratio, part["y"], xerr=spread, linestyle="", color=color, marker=marker,
-                  label=DISPLAY_NAMES.get(name, name))  # fmt: skip
+    fill = "none" if "inner" in name else "full"
+    axes.errorbar(ratio, part["y"], xerr=spread, linestyle="", color=color, marker=marker, fillstyle=fill, label=name)
 
 
 def _marks(axes: Axes, rows: pd.DataFrame, column: str, label: str, color: str, marker: str) -> None:

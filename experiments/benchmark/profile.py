@@ -19,11 +19,10 @@ from torch.autograd import DeviceType
 
 from dlrt import linalg
 from dlrt.tape import Gradient, MatrixGradient
-from experiments.aggregate import DISPLAY_NAMES
 from experiments.benchmark import contenders, inputs
 from experiments.benchmark.cases import Case
 from experiments.benchmark.contenders import Contender
-from experiments.data import Splits
+from experiments.benchmark.rows import method
 from experiments.render import show as show_table
 from experiments.timing_tasks import Batches
 
@@ -74,7 +73,7 @@ class Clock:
 
 
 PHASES: dict[str, list[tuple[object, str]]] = {
-    "forward, loss, hits": [(Contender, "_loss")],
+    "forward, loss, hits": [(Contender, "loss_on")],
     BACKWARD: [(Tensor, "backward"), (torch.autograd, "grad")],
     "gradient products": [(kind, name) for kind in (Gradient, MatrixGradient) for name in ("right", "left", "core")],
     "orthonormalisation": [(linalg, "complement"), (linalg, "orthonormalize"), (torch.linalg, "qr")],
@@ -127,11 +126,11 @@ def kernel_gaps(contender: Contender, batches: Sequence[Batches]) -> float:
     return max(0.0, contender.seconds[-2] - 1e-6 * kernels)
 
 
-def show(cases: Sequence[Case], data: Splits, seed: int, device: torch.device) -> None:
+def show(cases: Sequence[Case], seed: int, device: torch.device) -> None:
     """Prints the phases of each case's step, of separate passes if it has them, and of the dense one."""
     for case in cases:
-        batches = inputs.batches(data, case.batch)
-        named = {DISPLAY_NAMES[case.integrator]: contenders.own(case, seed, device)}
+        batches = inputs.batches(inputs.images(case, seed, device), case.batch)
+        named = {method(case): contenders.own(case, seed, device)}
         if case.reference:
             named["separate passes"] = contenders.separate(case, seed, device)
         named["dense"] = contenders.dense(case, case.dense[0], seed, device)

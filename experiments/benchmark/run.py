@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from experiments import build
 from experiments.benchmark import inputs, output, profile, store
-from experiments.benchmark.cases import Case, expand, groups
+from experiments.benchmark.cases import Case, groups
 from experiments.benchmark.config import BenchmarkConfig
 from experiments.benchmark.curves import deviation
+from experiments.benchmark.expansion import expand
 from experiments.benchmark.measure import measure
 from experiments.command import in_one_sentence
 from experiments.config import ConfigError
@@ -32,13 +33,12 @@ def run(cfg: DictConfig) -> None:
         cases, device = checked(cfg)
     if device.type == "cpu" and cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    data = inputs.images(cfg.seed, device)
     if cfg.profile:
-        profile.show(cases, data, cfg.seed, device)
+        profile.show(cases, cfg.seed, device)
         return
     folder = Path(cfg.results_dir) / f"{cfg.name}-{device.type}"
     for group in groups(_missing(cases, folder, device) if cfg.rerun == "missing" else cases):
-        _record(cfg, group, data, folder, device)
+        _record(cfg, group, folder, device)
     output.write(folder, cfg)
 
 
@@ -55,8 +55,9 @@ def checked(cfg: DictConfig) -> tuple[list[Case], torch.device]:
     return expand(cfg), build.device_of(cfg.device)
 
 
-def _record(cfg: DictConfig, group: list[Case], data: Splits, folder: Path, device: torch.device) -> None:
+def _record(cfg: DictConfig, group: list[Case], folder: Path, device: torch.device) -> None:
     print(f"{group[0].label}, batch {group[0].batch}: {len(group)} cases", file=sys.stderr, flush=True)
+    data = inputs.images(group[0], cfg.seed, device)
     batches = inputs.batches(data, group[0].batch)
     origin = _origin(device, data)
     for case, measured in measure(group, batches, cfg.seed, cfg.seconds, cfg.rounds, device):

@@ -1,4 +1,4 @@
-"""The table of a benchmark: a row per record, with its targets and verdicts."""
+"""The table of a benchmark: a row per record, and the sentences under it."""
 
 from __future__ import annotations
 
@@ -7,70 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.aggregate import DISPLAY_NAMES
-from experiments.benchmark.cases import Case, from_config
+from experiments.benchmark import held
+from experiments.benchmark.cases import VITS
 from experiments.benchmark.store import Record
 from experiments.words import NONE, commits, count, listed, three_digits
 
 _MIB = 2**20
-_MEASURED = ("median", "q1", "q3", "least", "repeats", "state_bytes", "peak_bytes")
 _BUSY = 1.5  # quartiles of a quiet machine are within a few per cent of each other
-
-
-def order(record: Record) -> tuple[Any, ...]:
-    """Sorts records: by net and batch, integrator and rank."""
-    case = from_config(record["case"])
-    rank = (case.rank,) if isinstance(case.rank, int) else case.rank
-    return case.model != "mlp", -(case.width or 0), case.batch, case.integrator, rank, case.precision
-
-
-def row(record: Record, targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The record's figures in one flat row, with `target_ratio`, `target_speedup` (None without) and `verdict`."""
-    case, measured = from_config(record["case"]), record["measured"]
-    own, dense, reference = measured["own"], measured["dense"][case.dense[0]], measured["reference"]
-    goal = target(case, record["provenance"]["device"].partition(":")[0], targets)
-    floor, curve = measured["floor"] or {}, measured.get("curve") or {}
-    ratios = {f"ratio_{name}": own["median"] / x["median"] for name, x in measured["dense"].items()}
-    return {
-        "net": case.label,
-        "model": case.model,
-        "width": case.width,
-        "batch": case.batch,
-        "integrator": case.integrator,
-        "rank": case.ranks,
-        "precision": case.precision,
-        **{name: own[name] for name in (*_MEASURED, "loss")},
-        **{f"dense_{name}": dense[name] for name in _MEASURED},
-        **{key: measured[key] for key in ("ratio", "speedup", "state_ratio", "peak_ratio")},
-        **ratios,
-        "reference_median": None if reference is None else reference["median"],
-        **{f"floor_{name}": x for name, x in floor.items()},
-        "distance": measured["ratio"] / floor["ratio"] if floor else None,
-        **{f"curve_{name}": x for name, x in curve.items()},
-        "target_ratio": goal.get("ratio"),
-        "target_speedup": goal.get("speedup"),
-        "verdict": verdict(measured["ratio"], measured["speedup"], goal),
-    }
-
-
-def target(case: Case, device: str, targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The first target whose keys, but for `ratio` and `speedup`, are the case's; {} for other than fp32."""
-    rank = list(case.rank) if isinstance(case.rank, tuple) else case.rank
-    own = {"device": device, "model": case.model, "width": case.width, "batch": case.batch, "rank": rank}
-    if (case.precision, case.dense[0]) != ("fp32", "fp32"):
-        return {}
-    fits = (t for t in targets if all(own[key] == t[key] for key in t.keys() - {"ratio", "speedup"}))
-    return next(fits, {})
-
-
-def verdict(ratio: float, speedup: float | None, goal: dict[str, Any]) -> str:
-    """ "met", or by how much each target is missed: "missed by 1.30×" is 1.3 times the time allowed; "" without."""
-    misses = []
-    if "ratio" in goal and ratio > goal["ratio"]:
-        misses.append(f"missed by {ratio / goal['ratio']:.2f}×")
-    if "speedup" in goal and speedup is not None and speedup < goal["speedup"]:
-        misses.append(f"separate passes: missed by {goal['speedup'] / speedup:.2f}×")
-    return "; ".join(misses) or ("met" if goal else "")
 
 
 def formatted(rows: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +21,7 @@ def formatted(rows: pd.DataFrame) -> pd.DataFrame:
     text = {
         "net": rows["net"],
         "batch": rows["batch"].map(str),
-        "method": rows["integrator"].map(lambda name: DISPLAY_NAMES.get(name, name)),
+        "method": rows["method"],
         "rank": rows["rank"],
         "precision": rows["precision"],
         "ms": map(_milliseconds, rows["median"], rows["q1"], rows["q3"]),
@@ -98,8 +41,10 @@ def formatted(rows: pd.DataFrame) -> pd.DataFrame:
         "curve": _column(rows, "curve_deviation", lambda x: NONE if pd.isna(x) else f"{x:.1e}"),
     }
     frame = pd.DataFrame({name: list(cells) for name, cells in text.items()}, dtype=object)
-    empty = [name for name in frame if set(frame[name]) <= {NONE, ""}]
-    return frame.drop(columns=empty + ["precision"] * (set(rows["precision"]) == {"fp32"}))
+    other = {name: frame[name].where(frame[name] != frame["× dense"], NONE) for name in ("× TF32", "× bf16")}
+    empty = [name for name in frame if set(other[name] if name in other else frame[name]) <= {NONE, ""}]
+    frame = frame.drop(columns=empty + ["precision"] * (set(rows["precision"]) == {"fp32"}))
+    return frame.rename(columns=lambda name: name.replace("dense", "full")) if fine_tuning(rows) else frame
 
 
 def _column(rows: pd.DataFrame, name: str, show: Any) -> list[str]:
@@ -119,21 +64,36 @@ def _times(value: float | None) -> str:
     return NONE if value is None or pd.isna(value) else f"{value:.2f}"
 
 
+def fine_tuning(rows: pd.DataFrame) -> bool:
+    """Whether all rows are of vision transformers: the dense step is full fine-tuning then."""
+    return set(rows["model"]) <= set(VITS)
+
+
+_STEP = "ms: a step with loss and hits, gradients, flows, truncation and updates; median (quartiles), in turn with"
+_TRAINING = [
+    f"{_STEP} the dense step in one process. × dense: of the medians; without a name, in fp32.",
+    "separate passes ×: how many times longer a K-, an L- and an S-pass with full QRs take (DLRT, 2022, "
+    "Algorithm 1), the same for all integrators.",
+    "floor: operations of the step over those of the dense step (docs/cost.md); distance: × dense over floor.",
+    "state: weights and optimiser state; peak: the most bytes alive at once in a step, those included.",
+]
+_FINE_TUNING = [
+    f"{_STEP} full fine-tuning in one process, all by AdamW, on random weights; with inner steps, one of them, timed "
+    "over whole cycles. × full: of the medians, full fine-tuning in {precision}.",
+    "Frozen layers still need x Wᵀ and δ W, two thirds of what full fine-tuning multiplies; linear probing a third.",
+    "state: weights, frozen ones included, and optimiser state; peak: the most bytes alive at once in a step, those "
+    "included; with inner steps, in any step of a cycle.",
+]
+
+
 def footer(records: Sequence[Record], rows: pd.DataFrame) -> list[str]:
     """The sentences under the table: what stands in the columns, what was met, on what it was measured."""
     known = [record["provenance"] for record in records]
     judged = rows[rows["verdict"] != ""]
-    lines = [
-        "ms: a step with loss and hits, gradients, flows, truncation and updates; median (quartiles), in turn with the "
-        "dense step in one process. × dense: of the medians; without a name, in fp32.",
-        "separate passes ×: how many times longer a K-, an L- and an S-pass with full QRs take (DLRT, 2022, "
-        "Algorithm 1), the same for all integrators.",
-        "floor: operations of the step over those of the dense step (docs/cost.md); distance: × dense over floor.",
-        "state: weights and optimiser state; peak: the most bytes alive at once in a step, those included.",
-        "curve: largest relative difference of the losses from the plain path's.",
-    ]
-    if "curve_deviation" not in rows:
-        lines.pop()
+    lines = [*_FINE_TUNING, *held.LINES] if fine_tuning(rows) else [*_TRAINING]
+    lines[0] = lines[0].format(precision=listed({record["case"]["dense"][0] for record in records}))
+    if "curve_deviation" in rows:
+        lines.append("curve: largest relative difference of the losses from the plain path's.")
     busy = ((rows["q3"] > _BUSY * rows["q1"]) | (rows["dense_q3"] > _BUSY * rows["dense_q1"])).sum()
     lines += [
         f"quartiles more than {_BUSY}× apart: in {busy} of {len(rows)} rows; something else ran on the machine, and "

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
+_DPI = 200
 GREY, DENSE = "#8c8c8c", "#404040"
-# Okabe and Ito's colours, which the common kinds of colour blindness keep apart.
+# Okabe and Ito's colours, which the common kinds of colour blindness keep apart, and two that are left beside them.
 _STYLES = {
     "psi": ("#E69F00", "o"),
     "bc_psi": ("#56B4E9", "s"),
@@ -22,6 +23,8 @@ _STYLES = {
     "aug_bug": ("#0072B2", "v"),
     "parallel_bug": ("#CC79A7", "P"),
     "svd_factor": ("#000000", "X"),
+    "lora": ("#5D3A9B", "h"),
+    "adalora": ("#7A7A00", "p"),
 }
 _RC: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
        "lines.markersize": 5, "svg.hashsalt": "dlrt", "pdf.fonttype": 42}  # fmt: skip
@@ -52,9 +55,9 @@ def style(method: str) -> tuple[str, str]:
 
 
 def panels(
-    rows: int, columns: int, size: tuple[float, float], sharey: Literal["row", "all"] = "row"
+    rows: int, columns: int, size: tuple[float, float], sharey: Literal["row", "all", "none"] = "row"
 ) -> tuple[Figure, Any]:
-    """Returns a figure of `size` inches and its (rows, columns) array of axes, which share x and, in a row, y."""
+    """Returns a figure of `size` inches and its (rows, columns) array of axes, which share x and y as `sharey` says."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -129,5 +132,17 @@ def save(figure: Figure, stem: Path) -> None:
     from matplotlib import pyplot
 
     for suffix, metadata in _METADATA.items():
-        figure.savefig(f"{stem}.{suffix}", dpi=200, metadata=metadata)
+        figure.savefig(f"{stem}.{suffix}", dpi=_DPI, metadata=metadata)
     pyplot.close(figure)
+
+
+def pixels(figure: Figure) -> Any:
+    """Returns the figure as an array of bytes, (height, width, RGBA), and closes it."""
+    import numpy as np
+    from matplotlib import pyplot
+
+    figure.set_dpi(_DPI)
+    figure.canvas.draw()
+    picture = np.array(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+    pyplot.close(figure)
+    return picture

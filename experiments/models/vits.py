@@ -39,20 +39,24 @@ def vit_tiny(
     width: int = 128,
     heads: int = 4,
     dropout: float = 0.0,
+    channels: int = 3,
     weights: str | Path | None = None,
 ) -> nn.Module:
     """torchvision's VisionTransformer, small: `depth` blocks of `width`, with an MLP four times as wide.
 
+    channels: of the images, torchvision's own 3 or another number.
     weights: None = random; else the path of a state_dict of a vit_tiny of these sizes, where `classes` and
     `image_size` may differ. Raises ValueError as `vit_b_16` does.
     """
     from torchvision.models import VisionTransformer
 
-    sizes.check(image_size, patch_size, classes=classes, depth=depth, width=width, heads=heads)
+    sizes.check(image_size, patch_size, classes=classes, depth=depth, width=width, heads=heads, channels=channels)
     if width % heads:
         raise ValueError(f"width is {width}: give a multiple of heads, {heads}")
     model = VisionTransformer(image_size, patch_size, depth, heads, width, 4 * width, dropout, num_classes=classes)
     model.heads.head.reset_parameters()
+    if channels != 3:
+        model.conv_proj = nn.Conv2d(channels, width, kernel_size=patch_size, stride=patch_size)
     if weights is not None:
         path = checkpoints.existing(weights)
         kind = f"a state_dict of vit_tiny with patch_size={patch_size}, depth={depth}, width={width}"

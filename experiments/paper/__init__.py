@@ -1,4 +1,7 @@
-"""The papers' printed accuracies (`tables`), beside ours (`matching`), and which of them ours beat (`dominance`)."""
+"""The papers' printed accuracies (`tables`), beside ours (`matching`), and which of them ours beat (`dominance`).
+
+`vit` has the table of fine-tuned vision transformers, whose columns are its own.
+"""
 
 from experiments.paper.dominance import PRINTED_RUNS, dominated, reached
 from experiments.paper.matching import beside, match

@@ -8,7 +8,7 @@ from torch import nn
 import dlrt
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "adamw"])
 def test_dense_is_plain_torch_training(rule, double):
     model, x, y = dense_net("mlp")
     twin, _, _ = dense_net("mlp")
@@ -17,8 +17,10 @@ def test_dense_is_plain_torch_training(rule, double):
         "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
         "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
         "adam": lambda p: torch.optim.Adam(p, lr=0.1),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.3),
     }[rule]
-    plain, stepper = make(twin.parameters()), dlrt.BASELINES["dense"](model, lr=0.1, optimizer=rule)
+    decay = 0.3 if rule == "adamw" else 0.0
+    plain, stepper = make(twin.parameters()), dlrt.BASELINES["dense"](model, lr=0.1, optimizer=rule, decay=decay)
     for _ in range(4):
         stepper.step(lambda: nn.functional.cross_entropy(model(x), y))
         plain.zero_grad()

@@ -52,6 +52,17 @@ def test_each_configuration_is_a_row_whatever_its_seed_and_its_first_weights() -
     assert aggregate(records)["n"].tolist() == [2, 1]
 
 
+def test_options_at_which_a_run_is_what_it_was_without_them_make_no_row() -> None:
+    old, new = record("psi"), record("psi", seed=1)
+    new["config"]["integrator"] |= {"rank_budget": None}
+    new["config"]["trainer"] |= {"accumulate": 1, "precision": "fp32"}
+    new["config"] |= {"adapters": None}
+    (row,) = aggregate([old, new]).to_dict("records")
+    assert row["n"] == 2 and "adapters" not in row["config"]
+    new["config"]["trainer"] |= {"precision": "bf16"}
+    assert len(aggregate([old, new])) == 2
+
+
 def test_a_methods_rows_stand_together_in_order_of_appearance() -> None:
     records = [record("psi", gain=1), record("bug", gain=1), record("psi", gain=0), record("bug", gain=0)]
     rows = aggregate(records)

@@ -3,24 +3,32 @@
 import pytest
 import torch
 from torch import nn
-from toy_runs import TOY, compose
+from toy_runs import ADAPTED, PROBED, TOY, compose
 
 import dlrt
+from dlrt.adapters import AdaLoRALayer, LoRALayer, adapters_of
 from experiments import build
-from experiments.build import INTEGRATORS, dense_state, factorises, ignored_keys
+from experiments.build import ADAPTERS_ONLY, INTEGRATORS, arguments, dense_state, factorises, ignored_keys
 from experiments.records import identity
 
+CASES = [(name, TOY) for name in INTEGRATORS if name not in ADAPTERS_ONLY]
+CASES += [(name, (*TOY, *ADAPTED)) for name in INTEGRATORS if factorises(name)]
 
-@pytest.mark.parametrize("name", INTEGRATORS)
-def test_every_integrator_is_built_from_its_yaml_and_takes_a_step(name: str) -> None:
-    config = identity(compose(*TOY, f"integrator={name}"))
+
+@pytest.mark.parametrize(("name", "line"), CASES, ids=[f"{name}-{len(line)}" for name, line in CASES])
+def test_every_integrator_is_built_from_its_yaml_and_takes_a_step(name: str, line: tuple[str, ...]) -> None:
+    config = identity(compose(*line, f"integrator={name}"))
     net = build.model(config)
     integrator = build.integrator(config, net)
     data = build.data(config, torch.device("cpu"))
     before = nn.functional.cross_entropy(net(data.train.images), data.train.labels)
     loss = integrator.step(lambda: nn.functional.cross_entropy(net(data.train.images), data.train.labels))
     assert type(integrator) is INTEGRATORS[name] and loss.item() == pytest.approx(before.item(), rel=1e-5)
-    assert bool(dlrt.low_rank_layers(net)) == factorises(name)
+    adapted = line != TOY
+    assert bool(dlrt.low_rank_layers(net)) == (factorises(name) and name not in ADAPTERS_ONLY)
+    assert list(adapters_of(net)) == (["0", "2"] if adapted else [])
+    kinds = {"lora": LoRALayer, "adalora": AdaLoRALayer}
+    assert all(isinstance(layer, kinds.get(name, dlrt.LowRankLinear)) for layer in adapters_of(net).values())
 
 
 def test_what_an_integrator_ignores() -> None:
@@ -31,7 +39,9 @@ def test_what_an_integrator_ignores() -> None:
     assert ignored("integrator=aug_bug") == set()
     assert ignored("integrator=bug") == ignored("integrator=svd_factor") == {"tau"}
     assert ignored("integrator=abc_psi", "init=svd") == {"gain"}
-    assert ignored("integrator=dense") == {"tau", "rank", "init", "gain"}
+    assert ignored("integrator=dense") == ignored(*PROBED) == {"tau", "rank", "init", "gain"}
+    assert ignored(*ADAPTED) == {"init", "gain"}
+    assert ignored(*ADAPTED, "integrator=lora") == ignored(*ADAPTED, "integrator=adalora") == {"tau", "init", "gain"}
 
 
 def test_the_seed_decides_the_model() -> None:
@@ -41,6 +51,40 @@ def test_the_seed_decides_the_model() -> None:
         return torch.cat([p.detach().flatten() for p in net.parameters()])
 
     assert torch.equal(weights(3), weights(3)) and not torch.equal(weights(3), weights(4))
+
+
+@pytest.mark.parametrize("method", [(), ("integrator=lora",), ("integrator=adalora",), PROBED, "full"])
+def test_all_methods_start_from_the_same_model(method: tuple[str, ...] | str) -> None:
+    """The classifier, new for the data at hand, must not depend on what is drawn for the adapters."""
+    line = ("integrator=dense",) if method == "full" else (*ADAPTED, *method)
+    net = build.model(identity(compose(*TOY, *line)))
+    plain = build.dense_model(identity(compose(*TOY)))
+    x = torch.randn(5, 8)
+    assert torch.equal(net(x), plain(x))
+
+
+def test_adapters_and_what_is_trained_besides_are_those_of_the_config() -> None:
+    net = build.model(identity(compose(*TOY, *ADAPTED, "rank=2", "adapters.targets=['0']", "integrator=lora")))
+    assert {name: layer.rank for name, layer in adapters_of(net).items()} == {"0": 2}
+    trained = {name for name, p in net.named_parameters() if p.requires_grad}
+    assert trained == {"0.adapter.A", "0.adapter.B", "2.bias"}
+    probed = build.model(identity(compose(*TOY, *PROBED)))
+    assert {name for name, p in probed.named_parameters() if p.requires_grad} == {"2.weight", "2.bias"}
+
+
+def test_weights_source_and_root_are_arguments_of_the_target_where_they_are_given() -> None:
+    group = {"target": "a:b", "kwargs": {"classes": 3}, "weights": None}
+    assert arguments(group) == {"classes": 3}
+    assert arguments(group | {"weights": "imagenet"}) == {"classes": 3, "weights": "imagenet"}
+    assert arguments({"kwargs": {}, "source": "folder", "root": "x"}) == {"source": "folder", "root": "x"}
+
+
+def test_a_schedule_is_told_the_number_of_steps_and_a_budget_of_ranks_goes_to_those_that_keep_one() -> None:
+    config = identity(compose(*TOY, *ADAPTED, "integrator=adalora", "integrator.rank_budget=2"))
+    stepper = build.integrator(config, build.model(config), steps=50)
+    assert isinstance(stepper, dlrt.baselines.AdaLoRA) and (stepper.total, stepper.target) == (50, 2)
+    config = identity(compose(*TOY, *ADAPTED, "tau=null", "integrator.rank_budget=5"))
+    assert build.integrator(config, build.model(config), 50).param_groups[0]["rank_budget"] == 5
 
 
 def test_gain_scales_the_initial_spectrum() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_runs import TOY, command, compose, records_in
+import torch
+from toy_runs import ADAPTED, PROBED, TOY, Net, command, compose, records_in
 
+import dlrt
 from experiments import cell, trainer
 from experiments.records import Store, identity, key_of, name_of
 from experiments.trainer import accuracy
@@ -132,9 +134,9 @@ def test_a_run_from_weights_records_what_their_truncation_is_worth(tmp_path: Pat
 def test_tuning_never_looks_at_the_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def recorded(net: Any, data: Any, part: str, size: int) -> float:
+    def recorded(net: Any, data: Any, part: str, cfg: dict[str, Any]) -> float:
         asked.append(part)
-        return accuracy(net, data, part, size)
+        return accuracy(net, data, part, cfg)
 
     monkeypatch.setattr(trainer, "accuracy", recorded)
     monkeypatch.setattr(cell, "accuracy", recorded)
@@ -142,6 +144,36 @@ def test_tuning_never_looks_at_the_test_data(tmp_path: Path, monkeypatch: pytest
     final = only_record(tmp_path)["final"]
     assert final["test_accuracy"] is None and final["val_accuracy"] > 0
     assert set(asked) == {"val"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [ADAPTED, (*ADAPTED, "integrator=lora"), (*ADAPTED, "integrator=adalora", "integrator.rank_budget=4"), PROBED],
+)
+def test_a_fine_tuning_run_saves_what_it_trained(line: tuple[str, ...], tmp_path: Path) -> None:
+    assert command(*TOY, *line, f"results_dir={tmp_path}") == 0
+    record = only_record(tmp_path)
+    assert record["config"]["adapters"]["name"] in ("vit", "probe")
+    saved = Store(tmp_path).load_weights(record["key"])
+    numbers = sum(x.numel() for name, x in saved.items() if not name.endswith("kept"))
+    assert numbers == record["final"]["trainable_params"] < 195
+    if record["final"]["ranks"]:
+        assert record["history"][-1]["adapter_params"] > 0 and record["final"]["ranks"].keys() == {"0", "2"}
+        reloaded = dlrt.load_adapters(Net(), Store(tmp_path).weights_path(record["key"]))
+        ranks = {name: layer.rank for name, layer in dlrt.adapters_of(reloaded).items()}
+        assert ranks == record["final"]["ranks"]
+
+
+def test_the_record_names_no_place_and_the_run_finds_it(tmp_path: Path) -> None:
+    """The target is called with the path, which the record does not have."""
+    weights = tmp_path / "weights.pt"
+    torch.save(Net().state_dict(), weights)
+    line = [*TOY, "model.target=toy_runs:net_from", f"model.weights={weights}", "trainer.lr=1e-9"]
+    assert command(*line, f"results_dir={tmp_path}") == 0
+    record = only_record(tmp_path)
+    assert record["config"]["model"]["weights"].startswith("sha256:")
+    assert command(*line, f"results_dir={tmp_path}") == 0  # recorded already
+    assert only_record(tmp_path)["timing"] == record["timing"]
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])

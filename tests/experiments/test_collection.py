@@ -5,7 +5,7 @@ import pytest
 from fake_records import collection_of, preset_of, record, recorded
 
 from experiments import kept, presets
-from experiments.collection import KEPT, check_kept, collect, command, folder_of, keep
+from experiments.collection import KEPT, Collection, check_kept, collect, command, folder_of, keep
 from experiments.config import ConfigError
 from experiments.records import Store
 
@@ -68,6 +68,40 @@ def test_records_kept_by_other_presets_serve_and_are_kept_once(tmp_path: Path) -
     assert len(found.records) == 3
     keep(found, tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("kept_beside", [True, False])
+def test_records_of_a_folder_of_data_serve_where_none_is_named(kept_beside: bool, tmp_path: Path) -> None:
+    here = [record("abc_psi", 0.1, seed) for seed in range(2)]
+    there = [
+        record("abc_psi", 0.1, seed, data={"name": "mnist", "source": "folder", "root": "f00d"}) for seed in range(2)
+    ]
+    other = [record("abc_psi", 0.1, seed, data={"name": "mnist", "root": "beef"}) for seed in range(2)]
+    if kept_beside:
+        keep_all(tmp_path / "out/demo", there[:1])
+    else:
+        kept.write(there[:1], tmp_path / "queue.jsonl")
+    results = tmp_path / ("empty" if kept_beside else "queue.jsonl")
+    with recorded(preset_of(here), [], tmp_path):
+        found = collect("demo", results, tmp_path / "out")
+        assert [run["key"] for run in found.records] == [there[0]["key"]]
+        assert found.missing == [here[1]["config"]]
+    with recorded(preset_of(other), [], tmp_path), pytest.raises(ConfigError, match="no run of demo is recorded"):
+        collect("demo", results, tmp_path / "out", ["data.root=elsewhere"])
+
+
+def test_the_command_names_no_place_of_this_machine() -> None:
+    given = ("data.root=~/pictures", "model.weights=./b16.pth", "model.weights=imagenet", "budget=smoke")
+    assert Collection(preset_of(RUNS), given, RUNS, Path("records.jsonl")).command == (
+        "python -m experiments.run -m experiment=demo data.root=FOLDER model.weights=FILE model.weights=imagenet "
+        "budget=smoke"
+    )
+
+
+def test_the_title_names_protocol_and_budget() -> None:
+    collection = collection_of([RUNS[0], record("psi", status="diverged")], protocol="tuned", budget="smoke")
+    assert collection.title == "A title, protocol tuned, budget smoke" and collection_of(RUNS).title == "A title"
+    assert collection.outcome == "1 of 2 runs finished, 1 diverged"
 
 
 def test_each_protocol_and_budget_has_its_folder() -> None:

@@ -35,4 +35,5 @@ def test_only_the_users_mistakes_lose_their_traceback() -> None:
 
 def test_a_key_without_its_group_is_recognised() -> None:
     assert "did you mean 'trainer.warmup_steps'?" in unknown_key("warmup_steps")
+    assert "did you mean 'adapters.targets'?" in unknown_key("adapters.target")
     assert unknown_key("xyzzy") == "unknown key 'xyzzy': `--cfg job` shows the keys there are"

@@ -17,7 +17,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         figure.make(collection_of(RUNS, table={"paper": ["abc_psi_table1_lr0.01"]}), tmp_path / name)
         made.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
-    stems = ("accuracy_compression", "rank_evolution")
+    stems = ("accuracy_compression", "rank_evolution", "rank_heatmap")
     assert set(made[0]) == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf", "svg")}
     assert made[0] == made[1]
 
@@ -27,7 +27,8 @@ def test_a_figure_without_data_is_not_drawn_and_said_to_be_so(
 ) -> None:
     figure.make(collection_of([record("psi")]), tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"accuracy_compression"}
-    assert "rank_evolution is not drawn" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert all(f"{name} is not drawn" in printed for name in ("rank_evolution", "rank_heatmap", "accuracy_params"))
 
 
 def test_a_preset_chooses_its_figures(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from fake_records import record
 
 from experiments import kept
 from experiments.config import ConfigError
-from experiments.records import Store
+from experiments.records import Store, key_of
 
 RUN = record("aug_bug", 0.1)
 
@@ -41,10 +41,18 @@ def test_dense_and_failed_runs_and_runs_without_epochs_are_kept_too(tmp_path: Pa
 
 
 def test_a_kept_command_names_no_folder_of_the_machine() -> None:
-    command = "python -m experiments.run -m tau=0.1 results_dir=/somewhere/runs 'model.skip=[a, b]'"
+    places = "results_dir=/somewhere/runs data.root=images model.weights=/some/vit.pth"
+    command = f"python -m experiments.run -m tau=0.1 {places} 'model.skip=[a, b]' data.source=folder"
     kept_one = kept.packed(RUN | {"provenance": {"command": command, "dirty": False}})
-    words = "python -m experiments.run -m tau=0.1 'model.skip=[a, b]'"
+    words = "python -m experiments.run -m tau=0.1 'model.skip=[a, b]' data.source=folder"
     assert kept_one["provenance"] == {"command": words, "dirty": False}
+    assert kept.portable(["model.weights=imagenet", "model.weights=vit.pth"]) == ["model.weights=imagenet"]
+
+
+def test_a_kept_config_is_without_what_is_neutral() -> None:
+    run = RUN | {"config": RUN["config"] | {"adapters": None, "trainer": {"epochs": 3, "lr": 0.2, "accumulate": 1}}}
+    assert kept.packed(run)["config"] == RUN["config"] and run["config"]["adapters"] is None
+    assert kept.packed(run)["key"] == run["key"] == key_of(run["config"])
 
 
 def test_sixty_epochs_take_a_few_kilobytes() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import wandb
+from matplotlib import pyplot
+from PIL import Image
 
 from experiments.loggers import logged_in, make_logger
 
@@ -31,9 +33,12 @@ def epoch_row(epoch: int, rank: int) -> dict[str, Any]:
     return {"epoch": epoch, "loss": 1.0 / epoch, "ranks": {"0": rank}, "singular_values": {"0": values}}
 
 
-def run_record(seed: int) -> dict[str, Any]:
+def run_record(seed: int, **config: Any) -> dict[str, Any]:
     final = {"epoch": 2, "test_accuracy": 0.9 + seed / 100, "ranks": {"0": 7}, "shapes": {"0": [5, 9]}}
-    return {"status": "done", "key": "0123456789ab", "final": final}
+    names = {key: {"name": key} for key in ("model", "data")} | {"integrator": {"name": "abc_psi"}}
+    history = [{"epoch": 1, "ranks": {"0": 9}}, {"epoch": 2, "ranks": {"0": 7}}]
+    return {"status": "done", "key": "0123456789ab", "name": "run", "final": final, "history": history,
+            "config": names | {"tau": 0.1, "rank": 9} | config}  # fmt: skip
 
 
 def log_one(results_dir: Path, seed: int) -> None:
@@ -78,8 +83,52 @@ def test_every_epoch_has_its_loss_rank_and_spectrum(tmp_path: Path) -> None:
     rows = [line["history"]["item"] for line in lines if line["type"] == "history"]
 
     assert [(row["_step"], row["loss"], row["rank/0"]) for row in rows] == [(1, 1, 9), (2, 0.5, 7)]
+    assert [row["total_rank"] for row in rows] == [9, 7]
     assert [sum(row["spectrum/0.values"]) for row in rows] == [9, 7]
     assert [line["run"]["run_group"] for line in lines if line["type"] == "run"] == ["sweep"]
+
+
+def test_the_ranks_of_a_run_that_adapts_end_as_a_picture(tmp_path: Path) -> None:
+    open_before = pyplot.get_fignums()
+    log_one(tmp_path, seed=0)
+
+    lines = [json.loads(line) for line in inspect(offline_files(tmp_path)[0]).splitlines()]
+    rows = [line["history"]["item"] for line in lines if line["type"] == "history"]
+    (picture,) = offline_files(tmp_path)[0].parent.glob("files/media/images/rank_heatmap*.png")
+
+    assert "rank_heatmap.path" in rows[-1] and len(rows) == 2
+    assert picture.name in rows[-1]["rank_heatmap.path"] and "rank_heatmap.path" not in rows[0]
+    with Image.open(picture) as image:
+        assert min(image.size) >= 400
+    assert pyplot.get_fignums() == open_before
+
+
+def test_the_total_rank_is_the_sum_over_the_layers_and_a_dense_run_has_none(tmp_path: Path) -> None:
+    with make_logger(WANDB, group="sweep", name="run", config={}, results_dir=tmp_path) as logger:
+        logger.log_epoch({"epoch": 1, "ranks": {"0": 3, "1": 4}})
+        logger.log_epoch({"epoch": 2, "ranks": {}})
+        logger.finish(run_record(0, tau=None))
+    lines = [json.loads(line) for line in inspect(offline_files(tmp_path)[0]).splitlines()]
+    rows = [line["history"]["item"] for line in lines if line["type"] == "history"]
+    assert [row.get("total_rank") for row in rows] == [7, None]
+    assert "rank_heatmap.path" not in rows[-1]  # its ranks are fixed
+
+
+def test_a_picture_that_fails_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def broken_image(*_: object) -> None:
+        raise ImportError("no pillow")
+
+    monkeypatch.setattr(wandb, "Image", broken_image)
+    with caplog.at_level(logging.WARNING):
+        log_one(tmp_path, seed=0)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "W&B stopped logging run-seed0, the run goes on: no pillow"
+    ]
+    summary = json.loads(inspect(offline_files(tmp_path)[0], "--summary"))
+    assert summary["state"] == "finished" and summary["summary"]["status"] == "done"
 
 
 def test_a_run_left_by_an_exception_is_finished_as_failed(tmp_path: Path) -> None:

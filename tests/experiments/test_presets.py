@@ -1,9 +1,11 @@
 """Blocks of presets as cells, with values of the command line and of earlier records; every preset of conf/."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_vits
 import torch
 from fake_records import record
 from omegaconf import DictConfig, OmegaConf
@@ -18,12 +20,13 @@ from experiments.records import Store, identity
 from experiments.references import Cell
 from experiments.validate import validate
 
+SIZES = {"train": 50_000, "val": 10_000, "test": 10_000}
 VARIANTS = [(name, protocol) for name in PRESETS for protocol in protocols(name)]
 
 
 def drafts_of(blocks: Any, *command_line: str, protocol: str | None = None, **budget: Any) -> list[list[Draft]]:
     """The drafts of each block of a preset with these blocks, protocol and budget."""
-    cfg = {"blocks": blocks, "protocol": protocol, "budget": {"name": "mine", "overrides": budget}}
+    cfg = {"blocks": blocks, "budgets": {}, "protocol": protocol, "budget": {"name": "mine", "overrides": budget}}
     return plan(lambda overrides: OmegaConf.create(cfg), axes(command_line)).blocks
 
 
@@ -89,6 +92,18 @@ def test_the_budget_takes_the_place_of_a_blocks_values_and_the_command_line_of_t
     budget: dict[str, Any] = {"seed": 0, "trainer.epochs": 2, "model.skip": ["a", "b"], "tau": 0.3}
     (block,) = overrides_of([{"tau": [0.1, 0.2], "seed": [4, 5]}], "budget=mine", "trainer.epochs=7,8", **budget)
     assert block == [["tau=0.3", f"trainer.epochs={epochs}", "model.skip=[a,b]", "seed=0"] for epochs in (7, 8)]
+
+
+def test_what_a_budget_means_for_a_preset_takes_the_place_of_the_budgets_own_values() -> None:
+    cfg = {
+        "blocks": [{"seed": [0, 1]}],
+        "protocol": None,
+        "budgets": {"mine": {"tau": 0.5, "rank": 3}, "other": {"rank": 9}},
+    }
+    for name, expected in (("mine", ["tau=0.5", "rank=7"]), ("full", ["tau=0.3", "rank=7"])):
+        composed = OmegaConf.create(cfg | {"budget": {"name": name, "overrides": {"tau": 0.3}}})
+        ((first, _),) = plan(lambda overrides, composed=composed: composed, axes(["rank=7"])).blocks
+        assert [value for key, value in first.items() if key != "seed"] == expected
 
 
 @pytest.mark.parametrize(
@@ -294,19 +309,28 @@ def test_a_budget_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
         presets.load("demo", [searchpath, "budget=mine"])
 
 
-def full_size_mnist(target: str, kwargs: str) -> Splits:
-    """Splits of MNIST's sizes that take no memory."""
-    image, label = torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)
-    train, val, test = (Split(image.expand(n, 1, 28, 28), label.expand(n)) for n in (50_000, 10_000, 10_000))
-    return Splits(train, None if "60k" in kwargs else val, test)
+def full_size(target: str, kwargs: str) -> Splits:
+    """Splits of MNIST's or CIFAR's sizes that take no memory."""
+    given = json.loads(kwargs)
+    shape = (3, 32, 32) if "cifar" in target else (1, 28, 28)
+    image, label = torch.zeros(1, *shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long)
+    sizes = [given.get(f"{part}_limit") or size for part, size in SIZES.items()]
+    train, val, test = (Split(image.expand(n, *shape), label.expand(n)) for n in sizes)
+    return Splits(train, None if "60k" in kwargs else val, test, image_size=given.get("image_size"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data are read, no weights fetched, and no large network is built."""
+    tiny_vits.install(monkeypatch)
+    monkeypatch.setattr(build, "_load", full_size)
 
 
 @pytest.mark.parametrize("budget", ["full", "smoke"])
 @pytest.mark.parametrize(("name", "protocol"), VARIANTS)
 def test_every_preset_composes_validates_and_instantiates(
-    name: str, protocol: str, budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, protocol: str, budget: str, tmp_path: Path, small: None
 ) -> None:
-    monkeypatch.setattr(build, "_load", full_size_mnist)
     given = axes([f"experiment={name}", f"protocol={protocol}", f"budget={budget}", f"results_dir={tmp_path}"])
 
     with composing():
@@ -328,7 +352,8 @@ def test_every_preset_composes_validates_and_instantiates(
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_says_how_it_is_run_and_what_it_is_compared_with(name: str) -> None:
     cfg, text = compose(f"experiment={name}"), (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
-    assert text[:2] == ["# @package _global_", f"# python -m experiments.run -m experiment={name}"]
+    assert text[0] == "# @package _global_"
+    assert text[1].startswith(f"# python -m experiments.run {'-m ' if cfg.blocks else ''}experiment={name}")
     assert all((CONF.parent / "experiments/paper" / f"{stem}.csv").is_file() for stem in cfg.table.get("paper", []))
 
 

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import pytest
 import tiny_mnist
-from toy_runs import PRESETS, command, protocols, records_in
+import tiny_vits
+from toy_runs import PRESETS, command, compose, protocols, records_in
 
 from experiments import build, collection, figure, presets, table
 
 pytestmark = pytest.mark.slow
 TINY = ("budget=smoke", "data.kwargs.train_limit=40", "trainer.warmup_steps=0", "timing.images=20")
+
+
+def uses_mnist(preset: str) -> bool:
+    return compose(f"experiment={preset}").data.name == "mnist"
 
 
 @pytest.mark.parametrize(("name", "protocol"), [(name, protocol) for name in PRESETS for protocol in protocols(name)])
@@ -19,8 +24,9 @@ def test_a_preset_runs_and_gives_its_table_and_figure(
     tiny_mnist.write(tiny_mnist.raw_files(), tmp_path / "data")
     tiny_mnist.expect(monkeypatch, tiny_mnist.raw_files())
     monkeypatch.setenv("DLRT_DATA", str(tmp_path / "data"))
+    tiny_vits.install(monkeypatch)
     build._load.cache_clear()
-    line = [f"protocol={protocol}", *TINY, f"results_dir={tmp_path}/runs"]
+    line = [f"protocol={protocol}", *(TINY if uses_mnist(name) else TINY[:1]), f"results_dir={tmp_path}/runs"]
 
     assert command("-m", f"experiment={name}", "logger=none", *line) == 0
     preset = presets.load(name, line)

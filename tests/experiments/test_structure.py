@@ -27,6 +27,37 @@ def test_counts_are_those_of_the_hand() -> None:
     assert structure_of(small_net()).items() <= final.items()
 
 
+def test_of_an_adapted_net_the_adapters_are_counted() -> None:
+    """The paper's counts of its Table 3, by hand: Σ r(m + n), and r² besides where there is a core S."""
+    for method, r2 in (("integrator", 2 * 4), ("adalora", 2 * 4), ("lora", 0)):
+        net = nn.ModuleDict({"a": nn.Linear(10, 12), "b": nn.Linear(12, 6), "c": nn.Linear(6, 4)})
+        final = final_structure(dlrt.add_adapters(net, 2, ["a", "b"], method=method, trainable="c"))
+        assert final["ranks"] == {"a": 2, "b": 2} and final["shapes"] == {"a": [12, 10], "b": [6, 12]}
+        assert final["eval_params"] == final["params_low_rank"] == 2 * 22 + 2 * 18
+        assert final["dense_params"] == 120 + 72
+        assert final["adapter_params"] == 2 * 22 + 2 * 18 + r2
+        numbers = {"integrator": 4 + 4, "adalora": 2 + 2, "lora": 0}[method]  # in S, or on its diagonal
+        assert final["trainable_params"] == 2 * 22 + 2 * 18 + numbers + 6 * 4 + 4
+        assert spectrum_of(net).keys() == final["ranks"].keys()
+
+
+def test_without_adapters_there_is_no_count_of_them() -> None:
+    assert "adapter_params" not in final_structure(small_net())
+    probed = dlrt.add_adapters(nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Linear(2, 2)}), 1, (), trainable="^b")
+    final = final_structure(probed)
+    assert "adapter_params" not in final and (final["ranks"], final["trainable_params"]) == ({}, 6)
+
+
+def test_spectra_of_adapters_are_those_of_what_they_add() -> None:
+    for method in ("integrator", "lora", "adalora"):
+        net = dlrt.add_adapters(nn.ModuleDict({"a": nn.Linear(7, 5)}), 3, "a", method=method, trainable="bias")
+        with torch.no_grad():
+            for parameter in dlrt.adapters_of(net)["a"].parameters():
+                parameter.normal_()
+        correction = dlrt.adapters_of(net)["a"].weight.detach().double()  # type: ignore[operator,union-attr]
+        assert spectrum_of(net)["a"] == pytest.approx(torch.linalg.svdvals(correction)[:3].tolist(), rel=1e-4)
+
+
 def test_a_dense_net_has_no_ranks_and_no_compression() -> None:
     final = final_structure(nn.Linear(3, 2))
     assert (final["ranks"], final["compression"], final["params_low_rank"]) == ({}, 0, 0)

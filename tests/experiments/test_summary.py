@@ -3,7 +3,7 @@
 import pytest
 from fake_records import record
 from fake_timings import timed
-from toy_runs import TOY, compose
+from toy_runs import ADAPTED, TOY, compose
 
 from experiments.records import identity
 from experiments.summary import already, note_of, outcome, print_summary, unused
@@ -14,6 +14,12 @@ def test_a_finished_run_says_what_it_reached() -> None:
     assert outcome(run).startswith(f"abc_psi-mlp5_500-mnist-tau0.1-rank120-seed0 [{run['key'][:4]}]: done after 1:00: ")
     assert "test accuracy 97.31 % at epoch 3" in outcome(run) and outcome(run).endswith("ranks 20 20 20 20")
     assert "ranks" not in outcome(record("dense", rank=None))
+
+
+def test_a_fine_tuned_net_has_adapters_instead_of_a_compression() -> None:
+    run = record("lora", rank=3)
+    run["final"]["adapter_params"] = 497_664
+    assert "at epoch 3, 497,664 adapter parameters, ranks 3 3 3 3" in outcome(run)
 
 
 def test_a_run_without_figures_says_why() -> None:
@@ -50,3 +56,5 @@ def test_a_given_key_without_a_meaning_is_named_with_what_ignores_it() -> None:
     timing, dense = (identity(compose(*TOY, key)) for key in ("task=time_training", "integrator=dense"))
     assert unused(timing, ["tau", "rank"]) == ["note: tau is ignored: task=time_training does not use it"]
     assert unused(dense, ["tau"]) == ["note: tau is ignored: integrator=dense does not use it"]
+    adapted = identity(compose(*TOY, *ADAPTED))
+    assert unused(adapted, ["gain", "rank"]) == ["note: gain is ignored: adapters=vit does not use it"]

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_records import preset_of, record, recorded
+from fake_records import collection_of, preset_of, record, recorded
 
 from experiments import table
 from experiments.collection import command
+from experiments.config import ConfigError
 
 SECTION = {
     "paper": ["dlrt_table5_mlp500", "abc_psi_table1_lr0.01"],
@@ -65,6 +66,13 @@ def test_a_row_without_a_run_is_left_to_the_footer(
     text = capsys.readouterr().out
     assert "| 0.77 |" not in text and ("| 0.66 |" in text) == (status == "diverged")
     assert "missing runs: 1" in text
+
+
+def test_an_unknown_kind_of_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"did you mean 'adapters'\? there is no 'adapter': write accuracy, adapters, ti"
+    ):
+        table.make(collection_of([record("psi")], table={"kind": "adapter"}), tmp_path)
 
 
 def test_without_printed_tables_and_goals_there_is_one_table(

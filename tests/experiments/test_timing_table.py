@@ -67,6 +67,16 @@ def test_the_footer_says_what_was_timed_and_where() -> None:
     assert "missing" not in text
 
 
+def test_ways_to_fine_tune_are_named_as_such() -> None:
+    full, probe, lora, geo = timed(None, 2.0), timed(None, 1.0), timed(3, 0.5), timed(32, 0.7)
+    for run, method, adapters in ((probe, "dense", "probe"), (lora, "lora", "vit"), (geo, "parallel_bug", "vit")):
+        run["config"] |= {"integrator": {"name": method}, "adapters": {"name": adapters}}
+    collection = collection_of([full, probe, lora, geo], table={"kind": "timing"})
+    text = timing_table.formatted(timing_table.beside(collection), tuning=True)
+    assert text["method"].tolist() == ["full fine-tuning", "linear probing", "LoRA", "GeoLoRA (parallel BUG)"]
+    assert any(line.startswith("rank: of every adapter, or") for line in timing_table.footer(collection))
+
+
 def test_the_footer_counts_what_is_missing() -> None:
     done, failed = timed(40, 0.1), timed(20, 0.1) | {"status": "failed", "final": None}
     collection = Collection(preset_of([done, failed, timed(10, 0.1)]), (), [done, failed], Path("records.jsonl"))

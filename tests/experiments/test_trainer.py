@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR
-from toy_runs import TOY, Net, clouds, compose
+from toy_runs import ADAPTED, TOY, Net, clouds, compose
 
 import dlrt
-from experiments import trainer
+from experiments import build, trainer
 from experiments.data import Split, Splits
 from experiments.records import identity
 from experiments.trainer import (
@@ -18,6 +18,7 @@ from experiments.trainer import (
     Seconds,
     accuracy,
     check_collapse,
+    closures_of,
     fit,
     is_candidate,
     mean_loss,
@@ -92,7 +93,8 @@ def test_warm_up_rises_linearly_to_the_full_rate(kind: str) -> None:
 class CallsTwice(torch.optim.SGD):
     """Leaves the net as it is, and calls the closure at two points, as an integrator with two gradient points does."""
 
-    def step(self, closure: Any) -> Tensor:  # type: ignore[override]
+    def step(self, closures: Any) -> Tensor:  # type: ignore[override]
+        (closure,) = closures
         loss = closure()
         (parameter,) = self.param_groups[0]["params"]
         with torch.no_grad():
@@ -155,11 +157,12 @@ def test_label_smoothing_moves_part_of_the_label_to_all_classes() -> None:
     """Weight ε/C on every class: the loss of logits z is (1 − ε)(log Σ e^z − z_y) + ε (log Σ e^z − mean z)."""
     x, y = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([1])
     net, eps = nn.Identity(), 0.3
+    cfg = toy_config(f"trainer.label_smoothing={eps}")
     log_sum = math.log(sum(map(math.exp, (2, 1, 0))))
-    loss = trainer._closure(net, x, y, eps, [])().item()
+    loss = closures_of(net, x, y, cfg, [])[0]().item()
     assert loss == pytest.approx((1 - eps) * (log_sum - 1) + eps * (log_sum - 1), rel=1e-6)
     y = torch.tensor([0])
-    loss = trainer._closure(net, x, y, eps, [])().item()
+    loss = closures_of(net, x, y, cfg, [])[0]().item()
     assert loss == pytest.approx((1 - eps) * (log_sum - 2) + eps * (log_sum - 1), rel=1e-6)
 
 
@@ -175,6 +178,16 @@ def test_the_last_epochs_keep_the_ranks(name: str) -> None:
         ranks[fixed] = [row["ranks"] for row in watch.rows]
     assert ranks[4][:2] == ranks[0][:2] and ranks[4][2:] == 4 * [ranks[0][1]]
     assert sum(ranks[0][-1].values()) < sum(ranks[4][-1].values())
+
+
+def test_the_last_epochs_keep_the_ranks_of_a_budget_too() -> None:
+    cfg = toy_config("trainer.epochs=3", "trainer.fixed_rank_epochs=1")
+    net = dlrt.factorize(Net(), rank=3, init="orthonormal")
+    stepper = dlrt.integrators.AugmentedBackwardCorrectedPSI(net, lr=0.3, rank_budget=4)
+    watch = Silent()
+    fit(net, stepper, toy_data(), cfg, 0, watch)
+    assert all(sum(row["ranks"].values()) <= 4 for row in watch.rows)
+    assert watch.rows[-1]["ranks"] == watch.rows[-2]["ranks"] and stepper.param_groups[0]["rank_budget"] is None
 
 
 def test_epochs_end_with_a_truncation() -> None:
@@ -194,14 +207,75 @@ def test_accuracy_is_a_fraction_of_the_part_and_leaves_dropout_out() -> None:
     data = toy_data()
     with torch.no_grad():
         expected = (net[1](data.val.images).argmax(1) == data.val.labels).double().mean().item()
-    assert accuracy(net, data, "val", 7) == pytest.approx(expected)
+    assert accuracy(net, data, "val", toy_config("trainer.eval_batch_size=7")) == pytest.approx(expected)
+
+
+def adapted(*overrides: str) -> tuple[nn.Module, Any, Config]:
+    """A net with adapters, its integrator, and the trainer's keys."""
+    config = identity(compose(*TOY, *ADAPTED, "trainer.warmup_steps=0", *overrides))
+    net = build.model(config)
+    return net, build.integrator(config, net, steps=6), config["trainer"]
+
+
+@pytest.mark.parametrize("name", ["abc_psi", "parallel_bug", "psi", "bug", "lora", "adalora"])
+def test_a_batch_in_parts_is_the_batch(name: str) -> None:
+    """A step on 16 images in parts of 6, 6 and 4: the mean of the parts' means would not do, nor would their sum."""
+    found = []
+    for parts in (1, 3):
+        torch.manual_seed(0)
+        net, stepper, cfg = adapted(f"integrator={name}", f"trainer.accumulate={parts}", "tau=0.01", "trainer.lr=0.05")
+        watch = Silent()
+        fit(net, stepper, toy_data(16), cfg | {"epochs": 1}, 0, watch)
+        weights = torch.cat(
+            [(layer.weight if hasattr(layer, "base") else layer.bias).flatten() for layer in (net[0], net[2])]
+        )
+        found.append((weights.detach(), watch.rows[-1]))
+    (whole, one), (parted, two) = found
+    assert torch.allclose(whole, parted, atol=1e-6)
+    assert one["loss"] == pytest.approx(two["loss"], abs=1e-6) and one["train_accuracy"] == two["train_accuracy"]
+
+
+def test_bf16_is_for_the_forward_pass_alone() -> None:
+    net, stepper, cfg = adapted("trainer.precision=bf16")
+    seen: list[Any] = []
+    net.register_forward_hook(lambda module, args, z: seen.append((args[0].dtype, z.dtype, module.training)))
+    data, watch = toy_data(), Silent()
+    fit(net, stepper, data, cfg, 0, watch)
+    assert {(inputs, outputs) for inputs, outputs, _ in seen} == {(torch.float32, torch.bfloat16)}
+    assert {training for *_, training in seen} == {True, False}  # in evaluation, too
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    loss = closures_of(net, data.train.images, data.train.labels, cfg, outputs := [])[0]()
+    exact = closures_of(net, data.train.images, data.train.labels, toy_config(), [])[0]()
+    assert loss.dtype == outputs[0].dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=2e-2) and loss.item() != exact.item()
+
+
+def test_what_is_frozen_is_not_copied() -> None:
+    net, stepper, cfg = adapted()
+    frozen = {name: p.clone() for name, p in net.named_parameters() if not p.requires_grad}
+    best = fit(net, stepper, toy_data(), cfg, 0, Silent())
+    assert len(frozen) == 3 and not best.state.keys() & frozen.keys()
+    assert best.state.keys() == {"0.adapter.U", "0.adapter.S", "0.adapter.V", "2.adapter.U", "2.adapter.S",
+                                 "2.adapter.V", "2.base.bias"}  # fmt: skip
+    assert all(torch.equal(net.get_parameter(name), value) for name, value in frozen.items())
+
+
+def test_the_net_is_left_with_the_adapters_of_the_reported_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for scores in ([0.5], [0.5, 0.2, 0.2]):
+        net, stepper, cfg = adapted("tau=0.3", "trainer.schedule=constant", "trainer.select_last=1", "trainer.lr=0.5")
+        left = iter(scores)
+        monkeypatch.setattr(trainer, "accuracy", lambda net, data, part, cfg, left=left: next(left))
+        fit(net, stepper, toy_data(), cfg | {"epochs": len(scores)}, 0, Silent())
+        states.append(net.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
 
 
 def fitted(monkeypatch: pytest.MonkeyPatch, scores: list[float], *overrides: str) -> tuple[Any, nn.Module, Silent]:
     """Train toy nets whose validation (or, under the papers' protocol, test) accuracies are `scores`."""
     cfg = toy_config(f"trainer.epochs={len(scores)}", "trainer.warmup_steps=0", *overrides)
     left = iter(scores)
-    monkeypatch.setattr(trainer, "accuracy", lambda net, data, part, size: next(left))
+    monkeypatch.setattr(trainer, "accuracy", lambda net, data, part, cfg: next(left))
     net = dlrt.factorize(Net(), rank=3, init="orthonormal")
     integrator = dlrt.INTEGRATORS["abc_psi"](net, lr=cfg["lr"], tau=0.3)
     watch = Silent()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf.errors import OmegaConfBaseException
-from toy_runs import TOY, command, compose, records_in
+from toy_runs import ADAPTED, PROBED, TOY, command, compose, records_in
 
 from experiments.config import ConfigError
 from experiments.validate import validate
@@ -30,7 +30,15 @@ VALID = [
     ["trainer.select_last=1"],
     ["integrator.optimizer=adam", "integrator.transport=index"],
     ["model.skip=['2']"],
+    ["trainer.accumulate=16", "trainer.precision=bf16"],
+    ["tau=null", "integrator.rank_budget=2"],
+    [*ADAPTED],
+    [*ADAPTED, "gain=0", "integrator=svd_factor"],
+    [*ADAPTED, "integrator=adalora", "integrator.rank_budget=6"],
+    [*ADAPTED, "task=time_training"],
+    [*PROBED],
 ]
+VIT = ("adapters=vit", "adapters.trainable=['2.*bias$']", "rank=3")
 LINEAR = ["model.target=torch.nn:Linear", "+model.kwargs.out_features=2", "rank=2"]
 INVALID = [
     (["tau=1"], "tau=1.0 must lie in [0, 1)"),
@@ -41,7 +49,24 @@ INVALID = [
     (["integrator.min_rank=5"], "integrator.min_rank=5 is above the start rank=4: lower it or raise rank"),
     (["integrator.max_rank=3"], "integrator.max_rank=3 is below the start rank=4: raise it or lower rank"),
     (["integrator.min_rank=0"], "min_rank must be an integer of at least 1, got 0"),
-    (["integrator.optimizer=adamw"], "optimizer must be one of sgd, momentum, adam, got 'adamw'"),
+    (["integrator.optimizer=adagrad"], "optimizer must be one of sgd, momentum, adam, adamw, got 'adagrad'"),
+    (["integrator=bug", "integrator.rank_budget=5"], "BUG keeps its rank and takes no rank_budget, got 5"),
+    (["integrator.rank_budget=1"], "rank_budget=1 is less than min_rank=1 for each of the 2 low-rank layers"),
+    (["integrator=lora"], "integrator=lora trains adapters and nothing else: add adapters=vit"),
+    (["adapters=vit", "integrator=dense"], "plain training has no adapters; adapters=none trains all weights"),
+    (["adapters=probe"], "abc_psi with adapters=probe: there are no adapters to train; use integrator=dense"),
+    (["adapters=vit"], "targets: 'self_attention' is found in no name; the layers that can be adapted are 0, 2"),
+    ([*VIT, "adapters.targets=['(']"], "targets: '(' is no regular expression"),
+    ([*ADAPTED, "adapters.trainable=[norm]"], "trainable: 'norm' is found in no name; the parameters are 0.weight"),
+    ([*ADAPTED, "rank=4"], "adapters=vit on model=import: 2: rank must lie in 1 … min(m, n) = 3 for a 3 × 16 matrix"),
+    ([*ADAPTED, "integrator=adalora", "integrator.rank_budget=7"], "rank_budget must be in 1 … 6"),
+    ([*ADAPTED, "task=time_prediction"], "merged into the weights, adapters take no time"),
+    ([*ADAPTED, "adapters.alpha=-1", "integrator=lora"], "must be above 0, got -1.0"),
+    (["trainer.accumulate=0"], "trainer.accumulate=0: give at least 1"),
+    (["trainer.accumulate=17"], "is more parts than trainer.batch_size=16 has images: lower it"),
+    (["trainer.precision=fp16"], "trainer.precision=fp16: did you mean 'bf16'? choose one of bf16, fp32"),
+    (["data.root=somewhere"], "data=import: unknown key 'root' in kwargs: toy_runs:clouds takes count, val"),
+    (["model.weights=vit.pth"], "model=import: unknown key 'weights' in kwargs"),
     (["integrator.transport=rotate"], "transport must be one of"),
     (["integrator.decay=-1"], "decay must be"),
     (["integrator.inner_steps=0"], "inner_steps must be an integer of at least 1"),
@@ -131,6 +156,32 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     other = ["model.target=experiments.models:mlp", "+model.kwargs.in_features=8", "+model.kwargs.width=5"]
     with pytest.raises(ConfigError, match=r"on model=import: the weights hold no hidden\.0\.weight of shape"):
         validate(compose(*TOY, *other, *start))
+
+
+VIT_TINY = ("model=vit_tiny", "data=import", "data.target=toy_runs:pictures", "trainer.warmup_steps=0")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["model.kwargs.image_size=16", "integrator=dense"],
+            "the model does not take images of shape (3, 8, 8) (Wrong image height!",
+        ),
+        (
+            ["model.kwargs.classes=3", "integrator=dense"],
+            "outputs of shape (3,) do not fit labels 0 … 3: one output per class",
+        ),
+        (["rank=129", "adapters=vit"], "rank must lie in 1 … min(m, n) = 128"),
+        (["model.weights={path}", "rank=8"], "model=vit_tiny: "),
+    ],
+)
+def test_a_transformer_that_does_not_fit_is_refused(overrides: list[str], sentence: str, tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / "other.pth")
+    given = [word.format(path=tmp_path / "other.pth") for word in overrides]
+    with pytest.raises(ConfigError) as refused:
+        validate(compose(*VIT_TINY, "model.kwargs.image_size=8", *given, f"results_dir={tmp_path}"))
+    assert sentence in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_bug_in_a_model_is_no_mistake_in_the_config() -> None:

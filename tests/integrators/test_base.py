@@ -199,6 +199,30 @@ def test_decay_shrinks_the_coefficients(name, double):
         torch.testing.assert_close(Y1, 0.95 * Y0, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_adamw_is_adam_with_its_decay_on_all_parameters(name, double):
+    """The coefficients' decay is that of any rule; the other parameters are torch's AdamW's."""
+    p = problem("mlp")
+    q = copy.deepcopy(p.model)
+    x, y = torch.randn(20, 12), torch.randint(0, 4, (20,))
+    biases = [v for k, v in q.named_parameters() if k.endswith("bias")]
+    reference = torch.optim.AdamW(biases, lr=0.05, weight_decay=0.4)
+    adamw = dlrt.INTEGRATORS[name](p.model, lr=0.05, optimizer="adamw", decay=0.4)
+    adam = dlrt.INTEGRATORS[name](q, lr=0.05, optimizer="adam", decay=0.4, base_optimizer=lambda _: reference)
+    for _ in range(4):
+        adamw.step(lambda: F.cross_entropy(p.model(x), y))
+        adam.step(lambda: F.cross_entropy(q(x), y))
+    for (key, a), b in zip(p.model.named_parameters(), q.parameters(), strict=True):
+        assert torch.equal(a, b), key
+    bias, shrunk = p.model[0].bias, p.model[0].bias.detach() * (1 - 0.05 * 0.4)
+    second = dlrt.INTEGRATORS[name](p.model, lr=0.05, optimizer="adamw", decay=0.4)
+    before = p.Y
+    second.step(lambda: 0.0 * F.cross_entropy(p.model(x), y))
+    torch.testing.assert_close(bias.detach(), shrunk)
+    for Y0, Y1 in zip(before, p.Y, strict=True):
+        torch.testing.assert_close(Y1, (1 - 0.05 * 0.4) * Y0, rtol=0, atol=1e-13)
+
+
 def test_schedulers_reach_both_groups_and_the_base_optimiser():
     p = problem("mlp")
     stepper = dlrt.integrators.AugmentedBUG(p.model, lr=0.1, base_optimizer=partial(torch.optim.SGD, lr=0.02))
@@ -212,7 +236,7 @@ def test_schedulers_reach_both_groups_and_the_base_optimiser():
     torch.testing.assert_close(bias.detach(), before - 0.01 * bias.grad)
 
 
-@pytest.mark.parametrize("rule", ["momentum", "adam"])
+@pytest.mark.parametrize("rule", ["momentum", "adam", "adamw"])
 def test_momentum_of_the_base_optimiser_survives_a_checkpoint(rule):
     p = problem("mlp")
     stepper = dlrt.integrators.BUG(p.model, lr=0.01, optimizer=rule)
@@ -221,6 +245,18 @@ def test_momentum_of_the_base_optimiser_survives_a_checkpoint(rule):
     stepper.load_state_dict(stepper.state_dict())
     assert stepper.base.state is stepper.state
     assert stepper.base.param_groups[0] is stepper.param_groups[1]
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adamw"])
+def test_the_dense_parts_may_have_a_learning_rate_of_their_own(rule):
+    p = problem("mlp")
+    q = copy.deepcopy(p.model)
+    x, y = torch.randn(20, 12), torch.randint(0, 4, (20,))
+    for model, rates in ((p.model, {"lr": 0.1}), (q, {"lr": 0.02, "base_lr": 0.1})):
+        stepper = dlrt.integrators.AugmentedBUG(model, optimizer=rule, **rates)
+        stepper.step(lambda model=model: F.cross_entropy(model(x), y))
+    assert torch.equal(p.model[0].bias, q[0].bias)
+    assert not torch.allclose(p.model[0].weight, q[0].weight)
 
 
 def test_all_factors_and_no_other_parameters():
@@ -248,12 +284,15 @@ def test_a_non_finite_core_is_divergence_and_names_the_layer():
     [
         ({"tau": 1.0}, "tau must be in"),
         ({"tau": -0.1}, "tau must be in"),
+        ({"optimizer": "adamW"}, "optimizer must be one of sgd, momentum, adam, adamw"),
         ({"lr": -1.0}, "lr must be"),
         ({"lr": "0.1"}, "lr must be a number of at least 0, got '0.1'"),
         ({"lr": float("inf")}, "lr must be a number"),
         ({"decay": "0.1"}, "decay must be a number"),
         ({"min_rank": 0}, "min_rank must be"),
         ({"min_rank": 5, "max_rank": 3}, "max_rank must be"),
+        ({"base_lr": -1.0}, "base_lr must be None or a number of at least 0, got -1.0"),
+        ({"base_lr": 0.1, "base_optimizer": torch.optim.SGD}, "base_lr=0.1 is for the default base optimiser"),
         ({"optimizer": "rmsprop"}, "optimizer must be one of sgd, momentum, adam, adamw"),
         ({"decay": 20.0}, "decay must be"),
         ({"inner_steps": 0}, "inner_steps must be"),
@@ -385,7 +424,7 @@ def test_all_groups_of_the_base_optimiser_are_stepped():
         stepper.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "adamw"])
 def test_schedulers_that_cycle_the_momentum_work(rule):
     p = problem("mlp")
     stepper = dlrt.integrators.AugmentedBUG(p.model, lr=0.1, optimizer=rule)

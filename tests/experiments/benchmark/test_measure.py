@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrt import Divergence
-from experiments.benchmark import contenders
+from experiments.benchmark import contenders, nets
 from experiments.benchmark.cases import Case
 from experiments.benchmark.measure import IN_A_ROW, TRIALS, WARMUP, measure
 from experiments.timing_tasks import Batches
@@ -19,6 +19,7 @@ from experiments.timing_tasks import Batches
 CPU = torch.device("cpu")
 A = Case("mlp", 16, 8, 2, "aug_bug", reference=True)
 B = Case("mlp", 16, 8, 4, "abc_psi", dense=("fp32", "bf16"))
+INNER = Case("mlp", 16, 8, 2, "abc_psi", inner_steps=20)
 
 
 def inputs(count: int = 3) -> list[Batches]:
@@ -31,6 +32,8 @@ def measured(*cases: Case, rounds: int | None = 2) -> list[dict[str, Any]]:
 
 class Clockwork:
     """A net and optimiser whose n-th step turns the clock by n times `seconds`."""
+
+    cycle = 1
 
     def __init__(self, name: str, seconds: float, now: list[float], order: list[str]) -> None:
         self.name, self.seconds, self.now, self.order, self.steps = name, seconds, now, order, 0
@@ -77,6 +80,43 @@ def test_without_rounds_the_seconds_say_how_many(clocked: list[str]) -> None:
     assert result["own"]["repeats"] == 5 * IN_A_ROW
 
 
+@pytest.mark.parametrize(("rounds", "timed"), [(2, 40), (7, 42), (20, 60)])
+def test_of_inner_steps_a_whole_cycle_is_timed(clocked: list[str], rounds: int, timed: int) -> None:
+    with mock.patch.object(Clockwork, "cycle", 40), mock.patch.object(contenders, "brief", contenders.own):
+        (result,) = measured(INNER, rounds=rounds)
+    assert result["own"]["repeats"] == timed  # of rounds · 3 at least a cycle
+
+
+def test_the_memory_of_inner_steps_is_the_most_of_a_cycle() -> None:
+    batch = inputs(1)[0]
+    one, same = (contenders.brief(INNER, 0, CPU, batch) for _ in range(2))
+    steps = [one._memory(batch) for _ in range(one.cycle)]
+    assert one.cycle == 2 * contenders.BRIEF and len({step["state_bytes"] for step in steps}) == 3  # at the start, K, L
+    assert same.memory(batch) == {key: max(step[key] for step in steps) for key in ("state_bytes", "peak_bytes")}
+    assert measured(INNER)[0]["floor"] is None
+
+
+def test_moments_are_state() -> None:
+    tuned = Case("vit_tiny", None, 2, 3, "parallel_bug", image_size=8)
+    contender = contenders.own(tuned, 0, CPU)
+    net = 4 * sum(p.numel() for p in contender.net.parameters())
+    trained = 4 * sum(p.numel() for p in contender.net.parameters() if p.requires_grad)
+    batch = [(torch.randn(2, 3, 8, 8), torch.arange(2))]
+    assert contender.memory(batch)["state_bytes"] == net
+    counters = 4 * len(contender.optimizer.others)  # type: ignore[attr-defined]
+    assert contender.memory(batch)["state_bytes"] == net + 2 * trained + counters
+
+
+def test_fine_tuning_is_compared_with_training_all_weights() -> None:
+    tuned = [Case("vit_tiny", None, 2, r, method, image_size=8) for r, method in ((3, "abc_psi"), (None, "probe"))]
+    batches = [[(torch.randn(2, 3, 8, 8), torch.arange(2))]]
+    a, probe = (result for _, result in measure(tuned, batches, 0, 1.0, 2, CPU))
+    assert [phase["phase"] for phase in a["held"]] == ["step"] and "held" not in probe
+    weights = 4 * sum(p.numel() for p in contenders.dense(tuned[0], "fp32", 0, CPU).net.parameters())
+    assert 2.9 * weights < a["dense"]["fp32"]["state_bytes"] < 3.1 * weights  # weights and two moments
+    assert probe["state_ratio"] < a["state_ratio"] < 0.5 and a["floor"] is probe["floor"] is None
+
+
 def test_real_steps_are_compared_with_the_dense_ones_of_each_precision() -> None:
     a, b = measured(A, B)
     assert set(a["dense"]) == {"fp32"} and set(b["dense"]) == {"fp32", "bf16"}
@@ -100,12 +140,12 @@ def test_timed_steps_train_and_keep_the_rank() -> None:
 
 
 def test_steps_that_do_not_train_are_no_measurement() -> None:
-    with mock.patch.object(contenders, "LR", 1e30), pytest.raises(Divergence):
+    with mock.patch.object(nets, "LR", 1e30), pytest.raises(Divergence):
         measured(Case("mlp", 16, 8, 2, "aug_bug"), rounds=20)
 
 
 def test_lenet_takes_a_rank_per_layer() -> None:
-    net = contenders.low_rank_net(Case("lenet5", None, 8, (3, 4, 5, 6), "aug_bug"), seed=0)
+    net = nets.trained_net(Case("lenet5", None, 8, (3, 4, 5, 6), "aug_bug"), seed=0)
     ranks = [layer.rank for layer in net.modules() if hasattr(layer, "matrix_shape")]
     assert ranks == [3, 4, 5, 6]
 

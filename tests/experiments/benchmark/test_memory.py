@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from experiments.benchmark.memory import peak_bytes, storage_bytes
+from experiments.benchmark.memory import bytes_read, peak_bytes, storage_bytes
 
 CPU = torch.device("cpu")
 KB = 1024
@@ -29,6 +29,26 @@ def test_a_chain_of_elementwise_operations_holds_two_links() -> None:
 def test_views_and_in_place_results_take_nothing() -> None:
     x = kilobytes(4)
     assert peak_bytes([x], lambda: x.view(32, 32).mT[1:].add_(x.view(32, 32)[1:]).unsqueeze(0), CPU) == 4 * KB
+
+
+def test_read_is_what_something_is_computed_from() -> None:
+    x, y, z, unused = (kilobytes(n) for n in (1, 2, 4, 8))
+    p = torch.nn.Parameter(kilobytes(16))
+
+    def work() -> None:
+        x.view(2, -1)[0].exp()
+        y.detach()  # a view
+        unused.copy_(z.repeat(2))
+        p.data = p.data * 2  # another storage from now on
+
+    assert bytes_read([x, y, z, unused, p], work) == (1 + 4 + 16) * KB
+    assert bytes_read([x], lambda: y.exp()) == 0
+
+
+def test_read_in_the_backward_pass_is_read() -> None:
+    x, W = torch.ones(64, 16), torch.ones(16, 32, requires_grad=True)  # 4 KB, 2 KB
+    loss = (x @ W).sum()
+    assert bytes_read([x, W], loss.backward) == 4 * KB
 
 
 def test_what_is_freed_before_the_peak_does_not_count() -> None:

@@ -49,6 +49,20 @@ def test_a_benchmark_leaves_records_table_and_plot(tmp_path: Path, capsys: pytes
     assert (tmp_path / "quick-cpu" / "table.csv").read_text().count("\n") == 3
 
 
+def test_fine_tuning_leaves_its_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ("case.model=vit_tiny", "case.image_size=8", "case.batch=2", "case.rank=3", "case.inner_steps=2")
+    options = ("case.integrator=[probe,lora,abc_psi]", "rounds=1", "device=cpu", "threads=1", f"results_dir={tmp_path}")
+    assert command("preset=vit", *tiny, *options) == 0
+    printed = capsys.readouterr().out
+    assert "| net | batch | method | rank | ms | full ms | × full | state × | peak MiB | peak × |" in printed
+    assert "| vit_tiny, 8 px | 2 | abc-PSI, 2 inner steps | 3 |" in printed and "| linear probing | – |" in printed
+    assert "## What the adapters hold" in printed and "images: random images" in printed
+    folder = tmp_path / "vit-cpu"
+    assert (folder / "table.md").read_text() == printed and (folder / "ratio.png").stat().st_size > 10_000
+    assert len((folder / "records.jsonl").read_text().splitlines()) == 3
+    assert "held" not in (folder / "table.csv").read_text().splitlines()[0]
+
+
 def test_what_is_recorded_is_measured_again_unless_only_missing_is_asked_for(tmp_path: Path) -> None:
     for arguments, count in ((("case.rank=2",), 1), ((), 3), (("rerun=missing",), 3), (("case.rank=2",), 4)):
         assert command(*QUICK, f"results_dir={tmp_path}", *arguments) == 0
@@ -71,7 +85,7 @@ def test_curves_are_recorded_and_profiles_are_printed(tmp_path: Path, capsys: py
         ("device=tpu", "device is 'tpu': use auto, cpu or cuda"),
         ("threads=0", "threads and rounds must be at least 1 or null, got 0 and 2"),
         ("case.integrator=bgu", "integrator is 'bgu': did you mean 'bug'? choose one of "),
-        ("preset=fast", "there is no preset 'fast'; choose one of curves, full, gpu, growth, quick"),
+        ("preset=fast", "there is no preset 'fast'; choose one of curves, full, gpu, growth, quick, vit, "),
         ("secnds=1", "unknown key 'secnds': did you mean 'seconds'? `--cfg job` shows the keys there are"),
         ("case.rnk=1", "unknown key 'case.rnk': did you mean 'case.rank'? "),
         ("seconds=a", "seconds: Value 'a' of type 'str' could not be converted to Float; give a value of that type"),

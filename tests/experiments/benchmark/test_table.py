@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from experiments.benchmark import table
 from experiments.benchmark.cases import Case
+from experiments.benchmark.rows import order, row, target, verdict
 
 TARGETS: list[dict[str, Any]] = [
     {"device": "cpu", "model": "mlp", "width": 500, "batch": 256, "rank": 40, "ratio": 1.3, "speedup": 3.0},
@@ -58,20 +60,21 @@ def record(case: Case = CASE, own: float = 0.012, dense: float = 0.01, reference
     ],
 )
 def test_a_verdict_says_by_how_much_a_target_is_missed(ratio: float, speedup: float | None, text: str) -> None:
-    assert table.verdict(ratio, speedup, TARGETS[0]) == text
-    assert table.verdict(ratio, speedup, {}) == ""
+    assert verdict(ratio, speedup, TARGETS[0]) == text
+    assert verdict(ratio, speedup, {}) == ""
 
 
 def test_a_target_is_of_one_net_rank_and_device_in_fp32() -> None:
     lenet = Case("lenet5", None, 128, (1, 2, 3, 4), "psi")
-    assert table.target(CASE, "cpu", TARGETS) is TARGETS[0] and table.target(CASE, "cuda", TARGETS) is TARGETS[1]
-    assert table.target(lenet, "cpu", TARGETS) is TARGETS[2] and table.target(lenet, "cuda", TARGETS) == {}
+    assert target(CASE, "cpu", TARGETS) is TARGETS[0] and target(CASE, "cuda", TARGETS) is TARGETS[1]
+    assert target(lenet, "cpu", TARGETS) is TARGETS[2] and target(lenet, "cuda", TARGETS) == {}
     others = [Case("mlp", 500, 256, 20, "psi"), Case("mlp", 500, 256, 40, "psi", precision="bf16")]
-    assert [table.target(case, "cpu", TARGETS) for case in others] == [{}, {}]
+    others.append(Case("mlp", 500, 256, 40, "psi", inner_steps=2))
+    assert [target(case, "cpu", TARGETS) for case in others] == [{}, {}, {}]
 
 
 def test_the_row_of_a_record_and_its_text() -> None:
-    rows = pd.DataFrame([table.row(record(), TARGETS)])
+    rows = pd.DataFrame([row(record(), TARGETS)])
     text = table.formatted(rows).iloc[0].to_dict()
     assert text == {
         "net": "784-500×4-10",
@@ -95,7 +98,7 @@ def test_the_row_of_a_record_and_its_text() -> None:
 
 def test_columns_without_a_value_are_left_out_and_precisions_named() -> None:
     other = Case("mlp", 500, 256, 20, "abc_psi", precision="bf16", dense=("fp32", "tf32"))
-    rows = pd.DataFrame([table.row(record(other, reference=None), TARGETS)])
+    rows = pd.DataFrame([row(record(other, reference=None), TARGETS)])
     text = table.formatted(rows).iloc[0].to_dict()
     assert text["precision"] == "bf16" and text["× TF32"] == "2.40"
     assert not {"target ≤", "target ≥", "verdict", "separate passes ×", "× bf16", "curve"} & text.keys()
@@ -103,10 +106,35 @@ def test_columns_without_a_value_are_left_out_and_precisions_named() -> None:
 
 def test_the_footer_counts_what_is_met_and_names_where_it_was_measured() -> None:
     records = [record(), record(reference=0.06)]
-    lines = table.footer(records, pd.DataFrame([table.row(r, TARGETS) for r in records]))
+    lines = table.footer(records, pd.DataFrame([row(r, TARGETS) for r in records]))
     assert "targets met: 1 of 2." in lines
     assert not any("worth little" in line for line in lines)
     records[1]["measured"]["dense"]["fp32"]["q3"] *= 2
-    lines = table.footer(records, pd.DataFrame([table.row(r, TARGETS) for r in records]))
+    lines = table.footer(records, pd.DataFrame([row(r, TARGETS) for r in records]))
     assert any("in 1 of 2 rows" in line for line in lines)
     assert lines[-1].startswith("records: 2; images: MNIST; commit: unknown (dirty); device: cpu: x; threads: 2;")
+
+
+TUNED = Case("vit_tiny", None, 4, 3, "parallel_bug", image_size=8)
+
+
+def test_fine_tuning_is_set_against_full_fine_tuning() -> None:
+    records = [record(TUNED, reference=None), record(replace(TUNED, precision="bf16", dense=("bf16",)), reference=None)]
+    rows = pd.DataFrame([row(r | {"measured": r["measured"] | {"floor": None}}, TARGETS) for r in records])
+    first, second = table.formatted(rows).to_dict("records")
+    assert (first["net"], first["method"], first["× full"]) == ("vit_tiny, 8 px", "GeoLoRA (parallel BUG)", "1.20")
+    assert second["precision"] == "bf16" and first["full ms"] == second["full ms"] == "10.0 (9.0–12.0)"
+    assert not {"× bf16", "× dense", "dense ms", "floor", "distance"} & first.keys()
+    lines = table.footer(records, rows)
+    assert "of the medians, full fine-tuning in bf16, fp32." in lines[0] and not any(
+        "dense step" in line for line in lines
+    )
+    assert any(line.startswith("What the adapters hold") for line in lines)
+
+
+def test_rows_are_in_order_of_net_method_rank_and_inner_steps() -> None:
+    inner, probe = replace(TUNED, integrator="abc_psi", inner_steps=20), replace(TUNED, integrator="probe", rank=None)
+    cases = [CASE, replace(inner, inner_steps=1), inner, replace(inner, rank=32), TUNED, probe]
+    cases.append(replace(TUNED, image_size=16))
+    assert sorted(reversed(cases), key=lambda case: order({"case": case.config()})) == cases
+    assert row(record(inner), [])["method"] == "abc-PSI, 20 inner steps"

@@ -6,7 +6,7 @@ from experiments.figures.plotting import Label, label_points, panels, style
 
 def test_every_low_rank_method_has_its_own_colour_and_marker() -> None:
     styles = [style(method) for method in DISPLAY_NAMES if method != "dense"]
-    assert len({color for color, _ in styles}) == len({marker for _, marker in styles}) == len(styles) == 7
+    assert len({color for color, _ in styles}) == len({marker for _, marker in styles}) == len(styles) == 9
     assert style("my_integrator") not in styles
 
 

@@ -150,3 +150,7 @@ def test_the_classifier_does_not_start_at_zero():
 def test_bad_values_are_refused(build, values, text):
     with pytest.raises(ValueError, match=text):
         build(**values)
+
+
+def test_vit_tiny_takes_grey_images():
+    assert vit_tiny(channels=1, image_size=28, patch_size=7, classes=3)(torch.rand(2, 1, 28, 28)).shape == (2, 3)
