@@ -50,7 +50,7 @@ def data(config: dict[str, Any], device: torch.device) -> Splits:
 
 
 def arguments(group: Mapping[str, Any]) -> dict[str, Any]:
-    """What the target of a config's "model" or "data" is called with: its kwargs, and what else is given and not null."""
+    """What the target of a config's "model" or "data" is called with: its kwargs, and what else is not null."""
     given = {key: group[key] for key in ("weights", "source", "root") if group.get(key) is not None}
     return dict(group["kwargs"]) | given
 
@@ -101,9 +101,9 @@ def integrator(config: dict[str, Any], net: nn.Module, steps: int | None = None)
     """The integrator of a run of so many steps on `net`; schedules of AdaLoRA need their number."""
     options = dict(config["integrator"])
     name = options.pop("name")
-    for option, value in {"rank_budget": options.pop("rank_budget", None), "total_steps": steps}.items():
-        if option in inspect.signature(INTEGRATORS[name]).parameters:
-            options[option] = value
+    of_some = {key: options.pop(key, None) for key in ("rank_budget", "base_lr")} | {"total_steps": steps}
+    known = inspect.signature(INTEGRATORS[name]).parameters
+    options |= {key: value for key, value in of_some.items() if key in known}
     trainable: Trainable = INTEGRATORS[name](net, lr=config["trainer"]["lr"], tau=config["tau"], **options)
     return trainable
 

@@ -26,6 +26,7 @@ NEUTRAL = {
     "trainer.accumulate": 1,
     "trainer.precision": "fp32",
     "integrator.rank_budget": None,
+    "integrator.base_lr": None,
 }
 
 
@@ -37,6 +38,7 @@ class IntegratorConfig:
     min_rank: int = 1
     max_rank: int | None = None
     rank_budget: int | None = None
+    base_lr: float | None = None
     optimizer: str = "sgd"
     transport: str = "project"
     decay: float = 0.0

@@ -147,7 +147,7 @@ class Store:
         return path
 
     def save_trained(self, key: str, net: nn.Module, ranks: dict[str, int]) -> Path:
-        """Save what was trained of a network: all of it but frozen weights; adapters as `dlrt.load_adapters` reads them."""
+        """Save what was trained of a network: all of it but frozen weights; adapters for `dlrt.load_adapters`."""
         if not adapters_of(net):
             return self.save_weights(key, {name: x.detach().clone() for name, x in trained_state(net).items()}, ranks)
         with _replacing(self.weights_path(key)) as temporary:

@@ -16,6 +16,7 @@ HEADINGS = {
     "model.skip": "dense layers",
     "adapters.name": "adapters",
     "integrator.rank_budget": "rank budget",
+    "integrator.base_lr": "base lr",
     "integrator.inner_steps": "inner steps",
     "trainer.lr": "lr",
     "trainer.epochs": "epochs",

@@ -117,6 +117,10 @@ def _values(cfg: DictConfig) -> Iterator[Rule]:
 
 def _integrator(cfg: DictConfig) -> Iterator[Rule]:
     name, rank, low, high = cfg.integrator.name, cfg.rank, cfg.integrator.min_rank, cfg.integrator.max_rank
+    yield (
+        cfg.integrator.base_lr is None or name in dlrt.INTEGRATORS,
+        f"integrator.base_lr={cfg.integrator.base_lr}: {name} has one learning rate for all; use trainer.lr",
+    )
     tau_holds = cfg.tau is None or 0 <= cfg.tau < 1
     yield tau_holds, f"tau={cfg.tau} must lie in [0, 1): it is the part of the norm that truncation may drop"
     if build.factorises(name):

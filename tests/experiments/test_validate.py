@@ -52,6 +52,7 @@ INVALID = [
     (["integrator.optimizer=adagrad"], "optimizer must be one of sgd, momentum, adam, adamw, got 'adagrad'"),
     (["integrator=bug", "integrator.rank_budget=5"], "BUG keeps its rank and takes no rank_budget, got 5"),
     (["integrator.rank_budget=1"], "rank_budget=1 is less than min_rank=1 for each of the 2 low-rank layers"),
+    (["integrator=dense", "+integrator.base_lr=0.1"], "dense has one learning rate for all; use trainer.lr"),
     (["integrator=lora"], "integrator=lora trains adapters and nothing else: add adapters=vit"),
     (["adapters=vit", "integrator=dense"], "plain training has no adapters; adapters=none trains all weights"),
     (["adapters=probe"], "abc_psi with adapters=probe: there are no adapters to train; use integrator=dense"),
