@@ -71,6 +71,8 @@ def studies(out: Path) -> list[Study]:
     others = sorted({path.stem for path in (CONF / "budget").glob("*.yaml")} - {"full"})
     for path in sorted((CONF / "experiment").glob("*.yaml")):
         cfg = _preset(path.stem)
+        if "blocks" not in cfg:
+            continue  # one run, without a table
         default = cfg.get("protocol")
         protocols = list(cfg.blocks) if OmegaConf.is_dict(cfg.blocks) else [None]
         for protocol in sorted(protocols, key=lambda name: name != default):

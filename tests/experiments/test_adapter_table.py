@@ -64,7 +64,7 @@ def test_without_counted_steps_no_step_is_timed() -> None:
 def test_what_else_varies_is_shown() -> None:
     runs = [tuned("abc_psi", tau=0.15), tuned("abc_psi", tau=0.15)]
     runs[1]["config"]["integrator"] |= {"inner_steps": 20}
-    assert text(runs)["integrator.inner_steps"].tolist() == ["–", "20"]
+    assert text(runs)["inner steps"].tolist() == ["–", "20"]
 
 
 def test_the_footer_says_what_ran_on_what() -> None:

@@ -99,7 +99,7 @@ def test_a_run_leaves_one_record_of_the_specified_form(tmp_path: Path, capsys: p
     assert final["eval_params"] == sum(r * sum(final["shapes"][name]) for name, r in final["ranks"].items())
     assert final["dense_params"] == 16 * 8 + 3 * 16 and final["params_low_rank"] == final["eval_params"]
     timing = record["timing"]
-    assert set(timing) == {"started", "seconds", "epoch_seconds", "train_seconds", "step_seconds"}
+    assert set(timing) == {"started", "seconds", "epoch_seconds", "train_seconds", "step_seconds", "steps"}
     assert 0 < timing["step_seconds"] < timing["train_seconds"] < timing["seconds"]
     provenance = {"commit", "dirty", "versions", "device", "threads", "command", "data_source"}
     assert set(record["provenance"]) == provenance
