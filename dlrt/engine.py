@@ -62,6 +62,11 @@ class Engine(Optimizer):
         """+1, or −1 for a flow that runs backward in time."""
         return 1
 
+    def _layer_by_layer(self, closure: Closure | Sequence[Closure]) -> bool:
+        """Whether a layer's flows need no more than its gradient in the one backward pass that runs."""
+        one_pass = not self.new_points and (callable(closure) or len(closure or ()) == 1)
+        return self.in_backward and one_pass and self.param_groups[0]["max_grad_norm"] is None
+
     def _whole_step(self, closure: Closure | Sequence[Closure]) -> Tensor:
         replay = Replay(self.model) if self.new_points else None
         loss, first = self._first_gradient(closure)
@@ -91,10 +96,7 @@ class Engine(Optimizer):
         steps: dict[str, LayerStep] = {}
 
         def run(name: str, tape: Gradient) -> None:
-            if name in steps:
-                raise ValueError(
-                    f"{name!r} is called again while the backward pass runs (by a checkpoint?): set in_backward=False"
-                )
+            self._check_first_call(name, steps)
             with full_precision(tape.Y.U.device):
                 steps[name] = step = self._begin(name, tape.Y)
                 for flow in self.flows:
@@ -122,23 +124,42 @@ class Engine(Optimizer):
         group = self.param_groups[0]
         at, inner = divmod(group["phase"], group["inner_steps"])
         flow, ends = self.flows[at], inner + 1 == group["inner_steps"]
-        loss, tapes = self._first_gradient(closure)
-        for name, layer in self.layers.items():
-            if not tapes[name].reached and "cycle" not in self.state[layer.S]:
-                continue
-            with full_precision(layer.U.device):
-                step = self._resume(name, at)
-                self._move(step, flow, tapes[name])
+        steps: dict[str, LayerStep] = {}
+
+        def run(name: str, tape: Gradient) -> None:
+            self._check_first_call(name, steps)
+            with full_precision(tape.Y.U.device):
+                steps[name] = step = self._resume(name, at, ends)
+                self._move(step, flow, tape)
                 if ends:
                     self._end_flow(name, step, flow)
-                self._keep_moments(name, step)
+            tape.clear()
+
+        within = self._layer_by_layer(closure)
+        loss, tapes = self._gradient(closure, run) if within else self._first_gradient(closure)
+        for name, tape in tapes.items():
+            if name not in steps and (tape.reached or "cycle" in self.state[self.layers[name].S]):
+                run(name, tape)
+        for name, step in steps.items():
+            layer = self.layers[name]
+            self._keep_moments(name, step)
+            with full_precision(layer.U.device):
                 if ends and flow == self.flows[-1]:
                     layer.factors = step.base
                     del self.state[layer.S]["cycle"]
+                elif not ends and "cycle" in self.state[layer.S]:
+                    X = _held(layer, flow)
+                    X.data = X.data + step.moved[flow]
                 else:
                     self._suspend(layer, step, self.flows[at + ends])
         group["phase"] = (group["phase"] + 1) % (len(self.flows) * group["inner_steps"])
         return loss
+
+    def _check_first_call(self, name: str, steps: dict[str, LayerStep]) -> None:
+        if name in steps:
+            raise ValueError(
+                f"{name!r} is called again while the backward pass runs (by a checkpoint?): set in_backward=False"
+            )
 
     def _first_gradient(self, closure: Closure | Sequence[Closure]) -> tuple[Tensor, dict[str, Gradient]]:
         loss, tapes = self._gradient(closure)
@@ -231,14 +252,18 @@ class Engine(Optimizer):
         self.state[layer.S].update(descent.carry(moments, list(moments), layer.factors, Y, grows=False, by_index=True))
         layer.factors = Y
 
-    def _resume(self, name: str, at: int) -> LayerStep:
-        """The layer's step as the last call left it; a layer first reached in a later flow has not moved before."""
+    def _resume(self, name: str, at: int, ends: bool) -> LayerStep:
+        """The layer's step as the last call left it; a layer first reached in a later flow has not moved before.
+
+        How far the present flow has moved is known from what the layer holds, and asked for only when the flow `ends`.
+        """
         layer, flow = self.layers[name], self.flows[at]
         parked = self.state[layer.S].get("cycle")
         if parked is not None:
             base = Factors(*(parked.get(factor, held) for factor, held in zip("USV", layer.factors, strict=True)))
             moved = {earlier: parked[f"moved_{earlier}"] for earlier in self.flows[:at] if f"moved_{earlier}" in parked}
-            moved[flow] = {"K": layer.U, "L": layer.V, "S": layer.S}[flow].detach() - _coefficients(base, flow)
+            if ends:
+                moved[flow] = _held(layer, flow).detach() - _coefficients(base, flow)
             return LayerStep(base, parked["rank"], self._moments(name), moved)
         step = self._begin(name, layer.factors)
         for earlier in self.flows[:at]:
@@ -270,6 +295,11 @@ class Engine(Optimizer):
                 f"inner_steps cannot change from {group['cycle_steps']} to {group['inner_steps']} within a cycle: "
                 "change it after a truncation, when param_groups[0]['phase'] is 0"
             )
+
+
+def _held(layer: LowRankLayer, flow: str) -> nn.Parameter:
+    """The coefficients that move in a suspended step."""
+    return {"K": layer.U, "L": layer.V, "S": layer.S}[flow]
 
 
 def _coefficients(Y: Factors, flow: str) -> Tensor:

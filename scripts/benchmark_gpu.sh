@@ -17,5 +17,6 @@ benchmark() {
 benchmark preset=gpu rerun=missing results_dir="$out"
 benchmark preset=curves case.precision=fp32 rerun=missing results_dir="$out"
 benchmark preset=growth rerun=missing results_dir="$out"
+benchmark preset=vit_gpu rerun=missing results_dir="$out"
 benchmark preset=gpu case.model=mlp case.precision=fp32 case.rank='[10,40,160]' profile=true | tee "$out/profile-cuda.md"
 benchmark preset=gpu case.model=lenet5 profile=true | tee -a "$out/profile-cuda.md"

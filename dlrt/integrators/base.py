@@ -59,7 +59,7 @@ class Integrator(Engine):
             other parameters, jointly.
         in_backward: run a layer's flows within the backward pass, as soon as it has come by the layer, and free there
             what is kept for them: inputs, cotangents, xV, δU. The result is the same to the last bit, sooner and in
-            less memory. Steps that cannot (several gradient points, inner_steps > 1, several closures, clipping) run
+            less memory. Steps that cannot (several gradient points, several closures, clipping) run
             their flows after the pass, as all do with False, which a layer shared by re-entrant checkpoints needs. Not
             part of `state_dict`.
 
@@ -176,11 +176,6 @@ class Integrator(Engine):
         if self.base is not None:
             self.base.step()
         return loss
-
-    def _layer_by_layer(self, closure: Closure | Sequence[Closure]) -> bool:
-        """Whether a layer's flows need no more than its gradient in the one backward pass that runs."""
-        one_pass = not self.new_points and (callable(closure) or len(closure or ()) == 1)
-        return self.in_backward and one_pass and self.param_groups[0]["max_grad_norm"] is None
 
     def _bounds(self, rank: int) -> dict[str, Any]:
         """What the truncation goes by: τ and the bounds of the rank, or, without τ, the old rank, or the budget."""
