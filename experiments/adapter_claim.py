@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from experiments.paper.dominance import best_of
 from experiments.words import percent, points, spread
 
 _SHARE = 0.34 / 0.47
@@ -17,8 +16,8 @@ _FEW = 3  # runs, below which no mean is worth comparing
 def claim(rows: pd.DataFrame) -> str:
     """Returns the sentence that confirms or refutes it for each model and data set of `adapter_rows`; "" without any.
 
-    By the mean accuracies. Of several rows of a method: LoRA's best, and abc-PSI's best with few enough parameters,
-    or if none has, the one with the fewest.
+    By the mean test accuracies. Of several rows of a method, validation data choose: LoRA's best, and abc-PSI's best
+    with few enough parameters, or if none has, the one with the fewest.
     """
     verdicts = list(_verdicts(rows))
     start = f"abc-PSI has at least LoRA's accuracy with at most {_SHARE:.2f} × its parameters"
@@ -28,17 +27,24 @@ def claim(rows: pd.DataFrame) -> str:
 def _verdicts(rows: pd.DataFrame) -> Iterator[str]:
     named = ["model", "data"] if rows["model"].nunique() > 1 else ["data"]
     for _, part in rows.groupby(["model", "data"], sort=False):
-        lora, psi = best_of(part[part["method"] == "lora"]), _contender(part)
-        if pd.notna(lora["accuracy"]) and psi is not None:
+        lora, psi = _lora(part), _contender(part)
+        if lora is not None and psi is not None:
             yield f"{_verdict(psi, lora)} on {', '.join(part.iloc[0][named])} ({_numbers(psi, lora)})"
 
 
 def _contender(part: pd.DataFrame) -> pd.Series | None:
-    lora = best_of(part[part["method"] == "lora"])
+    lora = _lora(part)
     rows = part[(part["method"] == "abc_psi") & part["accuracy"].notna()]
-    small = rows[rows["adapter_params"] <= _SHARE * lora["adapter_params"]]
-    rows = small if len(small) else rows.sort_values("adapter_params").head(1)
-    return best_of(rows) if len(rows) else None
+    small = rows[rows["adapter_params"] <= _SHARE * lora["adapter_params"]] if lora is not None else rows
+    return _chosen(small if len(small) else rows.sort_values("adapter_params").head(1))
+
+
+def _lora(part: pd.DataFrame) -> pd.Series | None:
+    return _chosen(part[(part["method"] == "lora") & part["accuracy"].notna()])
+
+
+def _chosen(rows: pd.DataFrame) -> pd.Series | None:
+    return rows.sort_values("val_accuracy", ascending=False, kind="stable").iloc[0] if len(rows) else None
 
 
 def _verdict(psi: pd.Series, lora: pd.Series) -> str:

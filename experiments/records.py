@@ -52,7 +52,8 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
         model["weights"] = _content(model["weights"]) or model["weights"]
     if images["root"] is not None:
         images["root"] = None if images["source"] == "torchvision" else _content(images["root"])
-        images["source"] = None if images["root"] else images["source"]
+    if images["root"] is not None or images["source"] == "torchvision":
+        images["source"] = None
     return config
 
 

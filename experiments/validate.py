@@ -121,6 +121,8 @@ def _integrator(cfg: DictConfig) -> Iterator[Rule]:
         cfg.integrator.base_lr is None or name in dlrt.INTEGRATORS,
         f"integrator.base_lr={cfg.integrator.base_lr}: {name} has one learning rate for all; use trainer.lr",
     )
+    budget, adapts = cfg.integrator.rank_budget, build.INTEGRATORS[name].rank_adaptive or name == "adalora"
+    yield budget is None or adapts, f"integrator.rank_budget={budget}: {name} keeps its ranks; leave it null"
     tau_holds = cfg.tau is None or 0 <= cfg.tau < 1
     yield tau_holds, f"tau={cfg.tau} must lie in [0, 1): it is the part of the norm that truncation may drop"
     if build.factorises(name):

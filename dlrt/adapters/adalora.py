@@ -42,8 +42,8 @@ class AdaLoRALayer(nn.Module):
 
     @property
     def rank(self) -> int:
-        """Number of triplets that the last masking kept."""
-        return int(self.kept.sum())
+        """Number of triplets that count: those kept, and between two maskings those whose σ has grown again."""
+        return int((self.kept | (self.sigma != 0)).sum())
 
     @property
     def matrix_shape(self) -> tuple[int, int]:

@@ -44,6 +44,7 @@ def save_adapters(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "layers": {name: [*adapters[name].matrix_shape, r] for name, r in zip(adapters, ranks, strict=True)},
         "trainable": {name: list(p.shape) for name, p in _dense_parts(model)},
         "buffers": _buffers(model),
+        "base_numbers": sum(p.numel() for p in model.parameters()) - sum(map(_numbers, adapters.values())),
     }
     tensors = {name: x.detach().contiguous().clone() for name, x in trained_state(model).items()}
     save_file(tensors, os.fspath(path), metadata={"format": FORMAT, "adapters": json.dumps(header)})
@@ -73,10 +74,20 @@ def load_adapters(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
                     f"{path} holds the adapters of another model: {kind} {name!r} of shape {tuple(shape)} there, "
                     f"{found} here; build the model that they were trained on"
                 )
+    numbers = sum(p.numel() for p in model.parameters())
+    if numbers != header["base_numbers"]:  # its depth or patches, say, that no adapted layer tells of
+        raise ValueError(
+            f"{path} holds the adapters of another model: one of {header['base_numbers']:,} parameters, this one has "
+            f"{numbers:,}; build the model that they were trained on"
+        )
     ranks = {name: min(layer) for name, layer in layers.items()}  # between inner steps r may exceed m or n
     model = adapt(model, ranks, header["method"], set(header["trainable"]), header["alpha"])
     model.load_state_dict(tensors, strict=False)
     return model
+
+
+def _numbers(adapter: nn.Module) -> int:
+    return sum(p.numel() for p in adapter.parameters())
 
 
 def _dense_parts(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

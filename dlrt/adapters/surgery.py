@@ -19,6 +19,7 @@ from dlrt.modules import replace
 
 METHODS = ("integrator", "lora", "adalora")
 Patterns = str | Iterable[str]
+BIASES = ("bias$",)
 
 
 def add_adapters(
@@ -26,7 +27,7 @@ def add_adapters(
     rank: int | Mapping[str, int],
     targets: Patterns = ("self_attention", "mlp"),
     method: str = "integrator",
-    trainable: Patterns = ("bias$",),
+    trainable: Patterns = BIASES,
     alpha: float | None = None,
 ) -> nn.Module:
     """Give layers of a model a low-rank correction, z = W x + Y x + b, in place, and return the model.
@@ -44,7 +45,9 @@ def add_adapters(
         method: what Y is made of, and so what trains it. "integrator": Y = U S Vᵀ, for the integrators. "lora": Y =
             A Bᵀ, for `dlrt.baselines.LoRA`. "adalora": Y = P diag(σ) Qᵀ, for `dlrt.baselines.AdaLoRA`.
         trainable: regular expressions, likewise, for the names of parameters that are trained as they are: biases,
-            norms, a new classifier.
+            norms, a new classifier. By default the biases, if there are any. A classifier that starts at zero, as
+            torchvision's do, gives no gradient in the first step: give it small random numbers, or all ranks begin
+            again from min_rank.
         alpha: lora and adalora scale Y by α / r; None: not.
 
     Raises:
@@ -57,7 +60,8 @@ def add_adapters(
     _check_found("rank", rank if isinstance(rank, Mapping) else (), layers, "layers that can be adapted")
     ranks = {name: _rank_of(name, rank) for name in layers if _found(targets, name)}
     _, names = shapes_once_adapted(model, ranks)
-    _check_found("trainable", trainable, names, "parameters")
+    if trainable != list(BIASES):  # a model may have none
+        _check_found("trainable", trainable, names, "parameters")
     return adapt(model, ranks, method, {name for name in names if _found(trainable, name)}, alpha)
 
 

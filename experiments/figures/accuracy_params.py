@@ -42,13 +42,16 @@ def accuracy_params(collection: Collection) -> Figure | None:
     _name_ticks(grid[0, 0])
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, fontsize=8)
     for axes, part in zip(grid[0], parts, strict=True):
-        label_points(axes, [_label(row) for _, row in part.dropna(subset="mebi").iterrows()])
+        rates = part.groupby("method")["lr"].nunique()
+        label_points(
+            axes, [_label(row, bool(rates[row["method"]] > 1)) for _, row in part.dropna(subset="mebi").iterrows()]
+        )
     return figure
 
 
 def _panel(axes: Axes, part: pd.DataFrame) -> None:
     points, levels = part[part["mebi"].notna()], part[part["method"].isin(_LEVELS)]
-    for method, rows in points.groupby("method", sort=False):
+    for (method, _), rows in points.groupby(["method", "lr"], sort=False):
         _draw_points(axes, str(method), rows.sort_values("mebi"))
     printed = points["printed_accuracy"].notna().any()
     words = [", ".join(part.iloc[0][["model", "data"]]), "open symbols: abc-PSI 2025, Table 3" * bool(printed)]
@@ -93,9 +96,9 @@ def _name_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _label(row: pd.Series) -> Label:
+def _label(row: pd.Series, with_rate: bool) -> Label:
     settings = {"τ": row["tau"], "budget": row["rank_budget"], "r": row["rank"]}
     sign = next(sign for sign, value in settings.items() if pd.notna(value))
     spread = 0.0 if pd.isna(row["accuracy_std"]) else row["accuracy_std"]
-    text = f"{sign} = {number(settings[sign])}"
+    text = f"{sign} = {number(settings[sign])}" + f", lr {row['lr']:g}" * with_rate
     return Label(row["mebi"], 100 * row["accuracy"], 100 * spread, text, style(row["method"])[0])

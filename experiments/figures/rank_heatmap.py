@@ -99,6 +99,7 @@ def _title(group: Sequence[Record]) -> str:
     budget = config["integrator"].get("rank_budget")
     words = [f"τ = {config['tau']:g}"] if config["tau"] is not None else []
     words += [f"budget {budget}"] if budget is not None else []
+    words += [f"lr {config['trainer']['lr']:g}"]
     return f"{label_of(config)}\n{', '.join([*words, f'n = {len(group)}'])}"
 
 

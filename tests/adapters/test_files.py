@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import struct
+import tempfile
 
 import pytest
 import torch
@@ -190,3 +191,13 @@ def test_adapters_are_loaded_into_plain_models_only(tmp_path):
     with pytest.raises(ValueError, match="has adapters already"):
         dlrt.load_adapters(model, tmp_path / "adapters")
     assert_unchanged(model, before)
+
+
+def test_a_model_with_more_blocks_is_another():
+    """Its first layers have the names and shapes of the file's."""
+    deeper = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
+    model = dlrt.add_adapters(nn.Sequential(*(nn.Linear(4, 4) for _ in range(2))), 2, "")
+    with tempfile.TemporaryDirectory() as folder:
+        dlrt.save_adapters(model, f"{folder}/file.safetensors")
+        with pytest.raises(ValueError, match=r"another model: one of 40 parameters, this one has 60"):
+            dlrt.load_adapters(deeper, f"{folder}/file.safetensors")

@@ -110,7 +110,7 @@ def test_the_ranks_follow_the_budget_and_the_masked_stay_zero(double):
             assert not any(adapter.sigma[~adapter.kept].any() for adapter in adapters)
     assert seen[:4] == [36] * 4
     assert seen[5] == stepper.budget(6) and seen[7] == stepper.budget(8) and seen[11:] == [14] * 9
-    assert seen == sorted(seen, reverse=True)
+    assert seen[6] > seen[5]  # between two maskings the masked count again, as they move
     assert len({adapter.rank for adapter in adapters}) > 1
 
 

@@ -52,10 +52,11 @@ def test_what_is_incidental_is_part_of_the_schema() -> None:
 
 
 def filled(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with every option of NEUTRAL at its neutral value."""
+    """The config with every option of NEUTRAL that it lacks, at its neutral value."""
     full = OmegaConf.create(config)
     for key, value in NEUTRAL.items():
-        OmegaConf.update(full, key, value, force_add=True)
+        if OmegaConf.select(full, key) is None:
+            OmegaConf.update(full, key, value, force_add=True)
     return OmegaConf.to_container(full)  # type: ignore[return-value]
 
 

@@ -50,7 +50,7 @@ INVALID = [
     (["integrator.max_rank=3"], "integrator.max_rank=3 is below the start rank=4: raise it or lower rank"),
     (["integrator.min_rank=0"], "min_rank must be an integer of at least 1, got 0"),
     (["integrator.optimizer=adagrad"], "optimizer must be one of sgd, momentum, adam, adamw, got 'adagrad'"),
-    (["integrator=bug", "integrator.rank_budget=5"], "BUG keeps its rank and takes no rank_budget, got 5"),
+    (["integrator=bug", "integrator.rank_budget=5"], "integrator.rank_budget=5: bug keeps its ranks; leave it null"),
     (["integrator.rank_budget=1"], "rank_budget=1 is less than min_rank=1 for each of the 2 low-rank layers"),
     (["integrator=dense", "+integrator.base_lr=0.1"], "dense has one learning rate for all; use trainer.lr"),
     (["integrator=lora"], "integrator=lora trains adapters and nothing else: add adapters=vit"),

@@ -44,7 +44,7 @@ def test_cells_are_means_over_seeds_and_numbered() -> None:
     _, (axes,) = draw([run("abc_psi", 0, rank=2), run("abc_psi", 1, rank=5)])
     assert cells(axes)[0] == [16, 11.5, 9.5, 7.5, 5.5, 3.5]
     assert [text.get_text() for text in axes.texts[:6]] == ["16", "12", "10", "8", "6", "4"]
-    assert axes.get_title() == "abc-PSI\nτ = 0.1, n = 2"
+    assert axes.get_title() == "abc-PSI\nτ = 0.1, lr 0.001, n = 2"
 
 
 def test_a_run_that_diverged_early_counts_while_it_lasted() -> None:
@@ -58,7 +58,11 @@ def test_panels_share_their_colours_and_fixed_ranks_have_none() -> None:
     adaptive = [run("abc_psi"), run("adalora", tau=None, budget=36), run("aug_bug", tau=None, budget=36)]
     fixed = [run("psi", tau=None), run("lora", tau=None), tuned("dense", rank=None), tuned("probe", rank=None)]
     figure, panels = draw([*adaptive, *fixed])
-    titles = ["abc-PSI\nτ = 0.1, n = 1", "AdaLoRA\nbudget 36, n = 1", "aug. BUG (DLRT)\nbudget 36, n = 1"]
+    titles = [
+        "abc-PSI\nτ = 0.1, lr 0.001, n = 1",
+        "AdaLoRA\nbudget 36, lr 0.001, n = 1",
+        "aug. BUG (DLRT)\nbudget 36, lr 0.001, n = 1",
+    ]
     assert [axes.get_title() for axes in panels] == titles
     assert len({axes.collections[0].norm for axes in panels}) == 1
     assert figure.axes[-1].get_ylabel() == "rank" and panels[0].collections[0].norm.vmax == 16
