@@ -38,7 +38,7 @@ def run_record(seed: int, **config: Any) -> dict[str, Any]:
     names = {key: {"name": key} for key in ("model", "data")} | {"integrator": {"name": "abc_psi"}}
     history = [{"epoch": 1, "ranks": {"0": 9}}, {"epoch": 2, "ranks": {"0": 7}}]
     return {"status": "done", "key": "0123456789ab", "name": "run", "final": final, "history": history,
-            "config": names | {"tau": 0.1, "rank": 9} | config}  # fmt: skip
+            "config": names | {"tau": 0.1, "rank": 9, "trainer": {"lr": 0.1}} | config}  # fmt: skip
 
 
 def log_one(results_dir: Path, seed: int) -> None:
