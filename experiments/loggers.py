@@ -93,6 +93,7 @@ class WandbLogger(Logger):
 
     def _draw_ranks(self, record: dict[str, Any]) -> None:
         import wandb
+        from matplotlib import pyplot
 
         from experiments.figures.plotting import pixels
         from experiments.figures.rank_heatmap import rank_heatmap_of
@@ -100,6 +101,7 @@ class WandbLogger(Logger):
         if (figure := rank_heatmap_of(record)) is not None:
             picture = wandb.Image(pixels(figure))
             self._run.log({"rank_heatmap": picture}, step=record["history"][-1]["epoch"])
+            pyplot.close(figure)  # a sweep would keep them all
 
     def close(self, failed: bool) -> None:
         """Finishes the W&B run, if it was started and is not finished; one that failed is marked so."""
