@@ -108,7 +108,7 @@ def count(layers: Iterable[LayerShape], convention: str = "dlrt") -> Counts:
     return Counts(evaluation, training, dense)
 
 
-def mebi(params: int) -> float:
+def mebi(params: float) -> float:
     """`params` in units of 2²⁰, the M of Table 3 of abc-PSI, 2025."""
     return params / 2**20
 

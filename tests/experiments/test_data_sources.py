@@ -98,7 +98,7 @@ def fake_client(monkeypatch, make_archive):
     """Replace the npm and pip clients by `make_archive(folder)`; returns the commands that were run."""
     commands = []
 
-    def run(command, folder):
+    def run(command, folder, seconds=120):
         commands.append(command)
         make_archive(Path(folder))
 

