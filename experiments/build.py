@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import dlrt
 from dlrt.integrators.base import Integrator
-from experiments import models
+from experiments import models, randomness
 from experiments.data import Splits, load_target
 
 Trainable = Integrator | dlrt.baselines.Dense
@@ -34,13 +34,6 @@ def ignored_keys(config: dict[str, Any]) -> set[str]:
         ignored |= {"init", "gain"}  # adapters start at zero
     ignored |= {"timing"} if config["task"] == "train" else {"tau", "weights"}  # what is timed keeps its ranks
     return ignored | (set() if config["init"] == "orthonormal" else {"gain"})
-
-
-def device_of(name: str) -> torch.device:
-    """The torch device for cpu, cuda or auto (cuda where there is one)."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def data(config: dict[str, Any], device: torch.device) -> Splits:
@@ -90,7 +83,7 @@ def adapted(config: dict[str, Any], net: nn.Module) -> nn.Module:
 
 def dense_model(config: dict[str, Any], weights: dict[str, Tensor] | None = None) -> nn.Module:
     """As `model`, neither factorised nor adapted. Raises ValueError if the weights are of another model."""
-    torch.manual_seed(config["seed"])
+    randomness.seed(config["seed"])
     net = models.build(config["model"]["target"], **arguments(config["model"]))
     if weights is not None:
         net.load_state_dict(dense_state(weights, net.state_dict()))

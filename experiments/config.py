@@ -11,7 +11,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 # What cannot change a run's result, and so is no part of the run's identity.
 INCIDENTAL = frozenset(
-    {"results_dir", "rerun", "logger", "device", "threads"}
+    {"results_dir", "rerun", "on_error", "checkpoint_seconds", "objective", "logger", "device", "threads"}
     | {"protocol", "budget", "title", "blocks", "budgets", "table", "figures"}
 )
 MACHINE = frozenset({"device", "threads"})  # incidental to a training, not to a measurement of time
@@ -154,6 +154,9 @@ class Config:
     threads: int | None = MISSING
     results_dir: str = MISSING
     rerun: str = MISSING
+    on_error: str = MISSING
+    checkpoint_seconds: float = MISSING
+    objective: list[str] = MISSING
     protocol: str | None = MISSING
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     title: str = ""

@@ -73,11 +73,8 @@ def load(name: str, overrides: Sequence[str] = (), store: Store | None = None) -
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         compose = remembering(hydra_compose_cell)
         asked = plan(compose, given)
-        cfg, cells, unresolved = asked.cfg, list[Cell](), 0
-        for drafts in asked.blocks:
-            resolved, waiting = settle(drafts, unique(cells), store or Store(cfg.results_dir), compose)
-            cells += resolved
-            unresolved += len(waiting)
+        cfg = asked.cfg
+        cells, unresolved = known(asked.blocks, store or Store(cfg.results_dir), compose)
     table: dict[str, Any] = OmegaConf.to_container(cfg.table)  # type: ignore[assignment]
     table = {key: by_protocol(value, cfg.protocol) for key, value in table.items()}
     figures = list(cfg.figures)
@@ -173,6 +170,16 @@ def settle(
         except (Unresolved, ConfigError) as reason:
             reasons.append(str(reason))
     return cells, reasons
+
+
+def known(blocks: Sequence[Sequence[Draft]], store: Store, compose: Compose) -> tuple[list[Cell], int]:
+    """The cells of all blocks that can be now, and the number of those whose values the records cannot give yet."""
+    cells, unresolved = list[Cell](), 0
+    for drafts in blocks:
+        settled, waiting = settle(drafts, unique(cells), store, compose)
+        cells += settled
+        unresolved += len(waiting)
+    return cells, unresolved
 
 
 def provisional(draft: Draft, earlier: Sequence[Cell], compose: Compose) -> Cell:

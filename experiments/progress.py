@@ -1,6 +1,5 @@
 """How a training shows itself: one live line on a terminal, one plain line per epoch elsewhere."""
 
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -13,26 +12,33 @@ Row = dict[str, Any]
 
 
 class PlainLines:
-    """One printed line per epoch, which starts with the run's name if other runs print too."""
+    """One printed line per epoch, which starts with the run's name if other runs print too; `done` epochs are over."""
 
-    def __init__(self, name: str, epochs: int) -> None:
-        self._prefix, self._epochs, self._start = f"{name}  " if name else "", epochs, time.perf_counter()
+    def __init__(self, name: str, epochs: int, done: float) -> None:
+        self._prefix, self._epochs, self._done = f"{name}  " if name else "", epochs, done
+        self._start = time.perf_counter()
 
     def batch(self) -> None:
         """Nothing: a step is no news."""
 
     def end(self, row: Row) -> None:
         """Print the epoch's figures and the time left."""
-        left = (time.perf_counter() - self._start) / row["epoch"] * (self._epochs - row["epoch"])
-        print(f"{self._prefix}epoch {row['epoch']}/{self._epochs}  {figures(row)}  left {clock(left)}", flush=True)
+        epoch = row["epoch"]
+        left = clock(self.left(epoch))
+        print(f"{self._prefix}epoch {epoch}/{self._epochs}  {figures(row)}  left {left}", flush=True)
+
+    def left(self, epoch: int) -> float:
+        """Seconds that the epochs after `epoch` take at the pace of those since the start."""
+        return (time.perf_counter() - self._start) / (epoch - self._done) * (self._epochs - epoch)
 
 
 class LiveLine:
     """A bar over all steps with the last epoch's figures and the time left."""
 
-    def __init__(self, bar: Progress, name: str, epochs: int, steps: int) -> None:
+    def __init__(self, bar: Progress, name: str, epochs: int, steps: int, done: int) -> None:
         self._bar, self._epochs = bar, epochs
-        self._task = bar.add_task(name or "training", total=epochs * steps, figures=f"epoch 1/{epochs}")
+        first = f"epoch {done // steps + 1}/{epochs}"
+        self._task = bar.add_task(name or "training", total=epochs * steps, completed=done, figures=first)
 
     def batch(self) -> None:
         """Advance the bar by one step."""
@@ -47,18 +53,20 @@ Display = PlainLines | LiveLine
 
 
 @contextmanager
-def progress(name: str, trainer: dict[str, Any], images: int, parallel: bool) -> Iterator[Display]:
-    """The display of one run; with `parallel`, others print at the same time and a live line would be torn."""
-    epochs = trainer["epochs"]
+def progress(name: str, epochs: int, steps: int, done: int, parallel: bool) -> Iterator[Display]:
+    """The display of a run of `epochs` of so many steps, of which `done` are done.
+
+    With `parallel`, others print at the same time and a live line would be torn.
+    """
     if parallel or not sys.stdout.isatty():
-        yield PlainLines(name, epochs)
+        yield PlainLines(name, epochs, done / steps)
         return
     name_column, figures_column = (  # no markup: rich would take the [key] in a name for a style
         TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[figures]}")
     )
     columns = (name_column, BarColumn(20), figures_column)
     with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-        yield LiveLine(bar, name, epochs, math.ceil(images / trainer["batch_size"]))
+        yield LiveLine(bar, name, epochs, steps, done)
 
 
 def figures(row: Row) -> str:

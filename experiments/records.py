@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +19,8 @@ from experiments import data
 from experiments.build import ignored_keys
 from experiments.config import INCIDENTAL, MACHINE, NEUTRAL, ConfigError
 from experiments.data.classes import is_image_folder
+from experiments.secrets import redacted
+from experiments.storage import replacing
 
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed", "preempted")
@@ -132,17 +132,27 @@ class Store:
         return None
 
     def write(self, record: dict[str, Any]) -> Path:
-        """Write the record in one piece: a reader sees the old one or the new one."""
+        """Write the record in one piece: a reader sees the old one or the new one.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
         path = self.folder / "records" / f"{record['name']}-{record['key']}.json"
-        text = json.dumps(record, indent=1, allow_nan=False)
-        with _replacing(path) as temporary:
-            temporary.write_text(text)
+        text = json.dumps(redacted(record), indent=1, allow_nan=False)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_text(text)
+        except OSError as error:
+            raise ConfigError(
+                f"the record {path} cannot be written ({error.strerror}): make room or give another results_dir, "
+                "and give the same command again; it goes on from the last checkpoint"
+            ) from error
         return path
 
     def save_weights(self, key: str, state: dict[str, Tensor], ranks: dict[str, int]) -> Path:
         """Save a state_dict; the ranks stand in the file's metadata."""
         path = self.weights_path(key)
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             tensors = {name: x.contiguous() for name, x in state.items()}
             save_file(tensors, temporary, metadata={"key": key, "ranks": json.dumps(ranks)})
         return path
@@ -151,7 +161,7 @@ class Store:
         """Save what was trained of a network: all of it but frozen weights; adapters for `dlrt.load_adapters`."""
         if not adapters_of(net):
             return self.save_weights(key, {name: x.detach().clone() for name, x in trained_state(net).items()}, ranks)
-        with _replacing(self.weights_path(key)) as temporary:
+        with replacing(self.weights_path(key)) as temporary:
             save_adapters(net, temporary)
         return self.weights_path(key)
 
@@ -166,6 +176,10 @@ class Store:
             return load_file(path)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"weights={key}: cannot read {path} ({error}); train that run again") from error
+
+    def log_path(self, config: dict[str, Any]) -> Path:
+        """Where the log of the run `config` is."""
+        return self.folder / "logs" / f"{name_of(config)}-{key_of(config)}.log"
 
     def weights_path(self, key: str) -> Path:
         """Where the weights of the run `key` are."""
@@ -186,17 +200,3 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 would lock out other users of a shared folder
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

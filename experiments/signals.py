@@ -1,75 +1,103 @@
-"""SIGTERM and SIGINT: a run that is told to stop still writes its record, in this process or in workers."""
+"""Being told to stop, by a signal or by the sweep: a training ends after its step, with a checkpoint and a record.
+
+SIGINT, SIGTERM and SIGUSR1 (with which SLURM warns) count. A sweep is stopped through a file that all its jobs look
+at, whatever launcher started them and wherever they run, so that none of them is killed while it writes.
+"""
 
 import multiprocessing
-import os
 import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GRACE = 10.0  # seconds that workers have to write their records
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+EVERY = 0.2  # seconds from one look at the file to the next
+Handler = Callable[[int, FrameType | None], object]
 
 
 class Preempted(BaseException):
-    """A signal tells the run to stop."""
+    """The run is told to stop."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+    def __init__(self, reason: str, signum: int | None = None) -> None:
+        super().__init__(f"stopped by {reason}")
         self.signum = signum
 
 
+class Stop:
+    """Whether to stop: a signal came, or there is the sweep's file, which says why."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file, self.signum = file, None
+        self._looked = 0.0
+
+    signum: int | None
+
+    def check(self) -> None:
+        """Raise Preempted if it is time to stop."""
+        if self.signum is not None:
+            raise Preempted(signal.Signals(self.signum).name, self.signum)
+        if time.monotonic() - self._looked >= EVERY:
+            self._looked = time.monotonic()
+            if reason := stopped(self.file):
+                raise Preempted(reason)
+
+
+def stopped(file: Path | None) -> str:
+    """Why the sweep of that file has been stopped; empty if it has not."""
+    try:
+        return file.read_text() if file is not None else ""
+    except OSError:
+        return ""
+
+
 @contextmanager
-def preemption() -> Iterator[None]:
-    """Raise Preempted on the first signal; later ones are ignored, so that the record can still be written."""
+def stoppable(file: Path | None = None) -> Iterator[Stop]:
+    """Within, a signal sets what `Stop.check` finds; a second SIGINT raises KeyboardInterrupt at once."""
+    stop = Stop(file)
 
-    stopped = False
+    def note(signum: int, _: FrameType | None) -> None:
+        if stop.signum is not None and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.signum = signum
 
-    def stop(signum: int, _: FrameType | None) -> None:
-        nonlocal stopped
-        if not stopped:
-            stopped = True
-            raise Preempted(signum)
+    with handling(note):
+        yield stop
 
-    previous = {signum: signal.signal(signum, stop) for signum in SIGNALS}
+
+@contextmanager
+def stopping(file: Path) -> Iterator[None]:
+    """Within a sweep: the first signal writes its file, which its jobs see; a second SIGINT ends this process."""
+
+    def tell(signum: int, _: FrameType | None) -> None:
+        if file.exists() and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        file.write_text(signal.Signals(signum).name)
+        print(f"{signal.Signals(signum).name}: the runs stop after their step (again to stop at once)", flush=True)
+
+    with handling(tell):
+        yield
+
+
+@contextmanager
+def handling(handler: Handler) -> Iterator[None]:
+    """The handler of all SIGNALS within; those there were before, after."""
+    previous = {signum: signal.signal(signum, handler) for signum in SIGNALS}
     try:
         yield
     finally:
-        if not stopped:
-            _restore(previous)
+        for signum, earlier in previous.items():
+            signal.signal(signum, earlier)
 
 
-def leave(signum: int) -> NoReturn:
-    """End this process with the exit code of a signal."""
-    if multiprocessing.parent_process() is None:
-        sys.exit(128 + signum)
-    sys.stdout.flush()
-    os._exit(128 + signum)  # an exception would only end the task, and the worker would go on to the next
+def pass_on(signum: int) -> None:
+    """Call the handler of a signal that came while another one stood in its place: a sweep's, or a scheduler's."""
+    handler = signal.getsignal(signum)
+    if callable(handler) and handler is not signal.default_int_handler:
+        handler(signum, None)
 
 
-@contextmanager
-def passed_on() -> Iterator[None]:
-    """Pass a signal on to the worker processes and wait for their records before this process ends."""
-
-    def stop(signum: int, _: FrameType | None) -> None:
-        _restore(dict.fromkeys(SIGNALS, signal.SIG_DFL))
-        workers = multiprocessing.active_children()
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join(GRACE)
-        sys.exit(128 + signum)
-
-    previous = {signum: signal.signal(signum, stop) for signum in SIGNALS}
-    try:
-        yield
-    finally:
-        _restore(previous)
-
-
-def _restore(handlers: Mapping[signal.Signals, Handler]) -> None:
-    for signum, handler in handlers.items():
-        signal.signal(signum, handler)
+def is_worker() -> bool:
+    """Whether another Python process started this one for its jobs."""
+    return multiprocessing.parent_process() is not None

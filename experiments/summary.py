@@ -1,15 +1,11 @@
 """What a run and a sweep say when they end."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from experiments.build import ignored_keys
 from experiments.progress import brief, clock
+from experiments.rows import print_rows
 
 Record = dict[str, Any]
 COLUMNS = ("run", "key", "status", "val %", "test %", "compr. %", "ranks", "time", "")
@@ -28,6 +24,14 @@ def already(record: Record) -> str:
         f"{record['name']}: recorded already ({record['status']}, key {record['key']}, commit {commit}{dirty}); "
         "rerun=all trains it again"
     )
+
+
+def resumed(record: Record, step: int) -> str:
+    """The sentence for a run that goes on from a checkpoint; names what of its provenance has changed."""
+    then, now = record["provenance"]["earlier"][-1], record["provenance"]
+    changed = [key for key in ("commit", "dirty", "versions", "device", "threads") if then.get(key) != now.get(key)]
+    other = f", with another {', '.join(changed)} than before: not to the last bit the same run" if changed else ""
+    return f"{label(record)}: goes on after step {step}{other}"
 
 
 def unused(config: dict[str, Any], given: Iterable[str]) -> list[str]:
@@ -77,26 +81,18 @@ def note_of(record: Record | None, trained: bool) -> str:
     return ": ".join(words)
 
 
-def print_summary(rows: Sequence[tuple[str, str, Record | None, str]]) -> None:
-    """Print the end of a sweep: a row per run of (name, key, record or None, note)."""
-    cells = [(name, key, *_figures(record), note) for name, key, record, note in rows]
-    if sys.stdout.isatty():
-        table = Table(*COLUMNS)
-        for cell in cells:
-            table.add_row(*map(escape, cell))
-        Console().print(table)
-        return
-    widths = [max(len(row[i]) for row in (COLUMNS, *cells)) for i in range(len(COLUMNS))]
-    for row in (COLUMNS, *cells):
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+def print_summary(rows: Sequence[tuple[str, str, str, Record | None, str]]) -> None:
+    """Print the end of a sweep: a row per run of (name, key, state, record or None, note)."""
+    cells = [(name, key, state, *_figures(record), note) for name, key, state, record, note in rows]
+    print_rows(COLUMNS, cells)
 
 
 def _figures(record: Record | None) -> tuple[str, ...]:
     if record is None:
-        return "not run", "", "", "", "", ""
+        return "", "", "", "", ""
     final = record["final"] or {"val_accuracy": None, "test_accuracy": None, "compression": None, "ranks": {}}
     accuracies = (_percent(final[key]) for key in ("val_accuracy", "test_accuracy", "compression"))
-    return record["status"], *accuracies, brief(final["ranks"]), clock(record["timing"]["seconds"])
+    return *accuracies, brief(final["ranks"]), clock(record["timing"]["seconds"])
 
 
 def _percent(fraction: float | None) -> str:

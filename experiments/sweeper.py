@@ -1,32 +1,36 @@
 """The sweeper: blocks of Cartesian products, cells that are recorded skipped, a summary in the end."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from experiments import presets
+from experiments import launcher, launchers, presets, sweeps
 from experiments.compose import Compose, remembering
+from experiments.jobs import Jobs, Task
 from experiments.presets import Axes, Draft
 from experiments.records import Store, needs_training
 from experiments.references import Cell, Reference, literal
-from experiments.signals import passed_on
 from experiments.summary import already, note_of, print_summary, unused
 from experiments.validate import validate
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 GROUP_LENGTH = 128  # W&B's limit
+Record = dict[str, Any]
 
 
 def register() -> None:
-    """Make `hydra/sweeper=basic`, the default, the sweeper below; other sweepers stay available."""
+    """Make `hydra/sweeper=basic`, the default, the sweeper below, and let Hydra find the launchers."""
     # Hydra instantiates only plugins named hydra_plugins.* or its own: this one goes by the name of what it replaces.
     Plugins.instance().class_name_to_class[BASIC] = BlockSweeper
+    launcher.register()
+    launchers.register()
 
 
 class BlockSweeper(Sweeper):
@@ -38,17 +42,16 @@ class BlockSweeper(Sweeper):
     """
 
     config: DictConfig
-    launcher: Launcher
+    task_function: Task
     hydra_context: HydraContext
 
     def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None) -> None:
         self.max_batch_size = max_batch_size
         self.params = [f"{key}={value}" for key, value in (params or {}).items()]
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
-        self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+        self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises ConfigError before anything is trained; SystemExit(1) in the end if a run failed."""
@@ -58,16 +61,23 @@ class BlockSweeper(Sweeper):
         plan = presets.plan(self._compose, given)
         cfg, blocks = plan.cfg, plan.blocks
         check(blocks, self._validated)
-        store, cells, trained, reasons = Store(cfg.results_dir), list[Cell](), set[str](), list[str]()
-        for drafts in blocks:
-            settled, unsettled = presets.settle(drafts, cells, store, self._validated)
-            fresh = presets.unique([*cells, *settled])[len(cells) :]
-            if len(fresh) < len(settled):
-                print(f"{len(settled) - len(fresh)} of {len(settled)} runs repeat others of this sweep: left out")
-            trained |= self._launch(fresh, store, cfg.rerun, len(cells))
-            cells += fresh
-            reasons += unsettled
-        report(cells, reasons, trained, store)
+        store, cells, reasons = Store(cfg.results_dir), list[Cell](), list[str]()
+        name = cfg.logger.group or group_of(given)
+        asked = [*(line for line in self.config.hydra.overrides.hydra if line != "hydra.mode=MULTIRUN"), *arguments]
+        with Jobs(self.hydra_context, self.task_function, self.config, store, self.max_batch_size) as jobs:
+            for drafts in blocks:
+                planned, waiting = presets.known(blocks, store, self._compose)
+                sweeps.write(store.folder, name, asked, presets.unique(planned), waiting)
+                settled, unsettled = presets.settle(drafts, cells, store, self._validated)
+                fresh = presets.unique([*cells, *settled])[len(cells) :]
+                if len(fresh) < len(settled):
+                    print(f"{len(settled) - len(fresh)} of {len(settled)} runs repeat others of this sweep: left out")
+                cells += fresh
+                reasons += unsettled
+                jobs.run(needing(fresh, store, cfg.rerun))
+                if jobs.stopped:
+                    break
+            report(cells, reasons, jobs, store)
 
     @cached_property
     def _compose(self) -> Compose:
@@ -84,23 +94,17 @@ class BlockSweeper(Sweeper):
         validate(cfg)
         return cfg
 
-    def _launch(self, cells: Sequence[Cell], store: Store, rerun: str, start: int) -> set[str]:
-        """Run the cells that are not recorded; returns their keys."""
-        todo = []
-        for cell in cells:
-            record = store.get(cell.key)
-            if record is None or needs_training(record, rerun):
-                todo.append(cell)
-            else:
-                print(already(record), flush=True)
-        jobs = [list(cell.overrides) for cell in todo]
-        size = self.max_batch_size or len(jobs)
-        for i in range(0, len(jobs), max(1, size)):
-            with passed_on():
-                results = self.launcher.launch(jobs[i : i + size], initial_job_idx=start + i)
-            for result in results:
-                _ = result.return_value  # raises what the job did not expect: a bug
-        return {cell.key for cell in todo}
+
+def needing(cells: Sequence[Cell], store: Store, rerun: str) -> list[Cell]:
+    """The cells that are to be trained under `rerun`; says which are recorded already."""
+    todo = []
+    for cell in cells:
+        record = store.get(cell.key)
+        if record is None or needs_training(record, rerun):
+            todo.append(cell)
+        else:
+            print(already(record), flush=True)
+    return todo
 
 
 def group_of(given: Axes) -> str:
@@ -131,13 +135,27 @@ def check(blocks: Sequence[Sequence[Draft]], compose: Compose) -> None:
         print(note)
 
 
-def report(cells: Sequence[Cell], reasons: Sequence[str], trained: set[str], store: Store) -> None:
-    """Print the summary; raise SystemExit(1) if a run failed or could not be started."""
-    records = [store.get(cell.key) for cell in cells]
-    notes = [note_of(record, cell.key in trained) for cell, record in zip(cells, records, strict=True)]
-    rows = [(c.name, c.key, record, note) for c, record, note in zip(cells, records, notes, strict=True)]
-    print_summary([*rows, *(("", "", None, reason) for reason in reasons)])
-    failed = sum(record is None or record["status"] in ("failed", "preempted") for record in records)
+def report(cells: Sequence[Cell], reasons: Sequence[str], jobs: Jobs, store: Store) -> None:
+    """Print the summary; raise SystemExit(1) if a run failed or could not be started, another code after a signal."""
+    records = [None if cell.key in jobs.errors else store.get(cell.key) for cell in cells]
+    states = [jobs.state_of(cell.key, record) for cell, record in zip(cells, records, strict=True)]
+    notes = [
+        jobs.errors.get(c.key) or note_of(record, c.key in jobs.begun) for c, record in zip(cells, records, strict=True)
+    ]
+    rows = [
+        (c.name, c.key, state, record, note)
+        for c, state, record, note in zip(cells, states, records, notes, strict=True)
+    ]
+    print_summary([*rows, *(("", "", "not run", None, reason) for reason in reasons)])
+    for cell, state in zip(cells, states, strict=True):
+        if state in ("failed", "killed") and (path := store.log_path(cell.config)).exists():
+            print(f"{cell.name} [{cell.key[:4]}]: see {path}")
+    failed = len(states) - states.count("done") - states.count("diverged")
     if failed or reasons:
         print(f"{failed} of {len(cells)} runs failed and {len(reasons)} could not be started", flush=True)
+    if jobs.stopped:
+        print(f"the sweep was stopped by {jobs.stopped}; the same command goes on", flush=True)
+    if jobs.stopped in signal.Signals.__members__:
+        raise SystemExit(128 + signal.Signals[jobs.stopped])
+    if failed or reasons:
         raise SystemExit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from statistics import fmean, median, stdev
 from typing import Any
@@ -59,12 +59,15 @@ class Stopwatch:
         }
 
 
-def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple[dict[str, Any], dict[str, Any]]:
+def measure(
+    config: dict[str, Any], data: Splits, device: torch.device, check: Callable[[], object] = lambda: None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The record's "final" of a timing cell, and what it measured, for the record's "timing".
 
     Measured are `Stopwatch.statistics` of the net and, as `dense_…`, of the dense net of the same shape, timed in
     the same process at every `reference_every`-th repeat, and `ratio`, of the medians; without `dense_…` and `ratio`
-    if the net is dense itself. The peak of memory is that of one net: its weights and what its work needs.
+    if the net is dense itself. The peak of memory is that of one net: its weights and what its work needs. `check` is
+    called before each measurement, and may raise.
 
     Raises:
         Divergence: a loss is not finite.
@@ -79,6 +82,7 @@ def measure(config: dict[str, Any], data: Splits, device: torch.device) -> tuple
         reference = _stopwatch(dense(config), device, sample)
         reference.warm_up(islice(inputs, timing["warmup"]))
     for i, batches in enumerate(islice(inputs, timing["repeats"])):
+        check()
         own.time(batches)
         if reference is not None and i % timing["reference_every"] == 0:
             reference.time(batches)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dlrt import predictor
 from experiments import build
 from experiments.data import Split, Splits
-from experiments.trainer import closures_of
+from experiments.losses import closures_of
 
 Batches = list[tuple[Tensor, Tensor]]
 Work = Callable[[Batches], Tensor]  # returns the loss, the last batch's or the mean

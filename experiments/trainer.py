@@ -1,33 +1,25 @@
-"""Training one network: the learning rate's schedule, epochs, evaluation, and the choice of the reported epoch."""
+"""Training one network: epochs of steps, the choice of the reported epoch, and how it is left and taken up again."""
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from dlrt import Divergence
 from dlrt.adapters import trained_state
+from experiments import randomness
 from experiments.build import Trainable
+from experiments.checkpoints import Snapshot
 from experiments.data import Splits
+from experiments.evaluation import SELECTED_BY, Row, check_collapse, evaluate, is_candidate
+from experiments.losses import closures_of, mean_loss
+from experiments.schedule import schedule, steps_per_epoch
 from experiments.structure import spectrum_of, structure_of
-
-Row = dict[str, Any]
-SELECTED_BY = {
-    "validation": "val_accuracy",
-    "test": "test_accuracy_paper_protocol",
-    "tuning": "val_accuracy",
-}
-
-
-class Collapse(Divergence):
-    """The accuracy is still that of guessing: what the papers count as a failed run."""
 
 
 class Seconds(NamedTuple):
@@ -42,10 +34,10 @@ class Seconds(NamedTuple):
 
 
 class Watch(Protocol):
-    """Told how a training goes on."""
+    """Told how a training goes on; `step` may look at it between two steps."""
 
     def begin(self, epoch: int) -> None: ...
-    def batch(self) -> None: ...
+    def step(self, training: "Training") -> None: ...
     def end(self, row: Row, seconds: Seconds) -> None: ...
 
 
@@ -57,154 +49,142 @@ class Selection:
     state: dict[str, Tensor]
 
 
-def fit(net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any], seed: int, watch: Watch) -> Selection:
-    """Train for `cfg["epochs"]` epochs (keys of conf/trainer) and leave in `net` the weights of the reported epoch.
+@dataclass
+class Tally:
+    """An epoch so far: the losses, guesses and labels of its batches, its last rate and its seconds."""
 
-    That is the best one by validation accuracy among the last `select_last` of the epochs or, with select=test, by
-    test accuracy among all; of equals, the earliest. In the last `fixed_rank_epochs` the ranks stay.
+    losses: list[Tensor] = field(default_factory=list)
+    guesses: list[Tensor] = field(default_factory=list)
+    labels: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    lr: float = 0.0
+    training: float = 0.0
+    stepping: float = 0.0
 
-    Raises:
-        Divergence: a loss, gradient or factor is not finite, or (Collapse) the papers' rule of a failed run holds.
+    def row(self) -> Row:
+        """The means, which are those before each step. Raises Divergence if the loss is not finite."""
+        mean = mean_loss(self.losses, self.sizes)
+        if not math.isfinite(mean):
+            raise Divergence(f"the mean loss of the epoch is {mean}: lower the learning rate")
+        hits = torch.cat(self.guesses) == torch.cat(self.labels)
+        return {"lr": self.lr, "loss": mean, "train_accuracy": hits.sum().item() / len(hits)}
+
+
+class Training:
+    """A training of `cfg["epochs"]` epochs (keys of conf/trainer), which can be left between any two steps.
+
+    `snapshot` has all that the rest of it depends on: on the same device, with as many threads, a training that goes on
+    from there ends with the same bits.
     """
-    order = torch.Generator().manual_seed(seed)
-    steps = steps_per_epoch(len(data.train), cfg["batch_size"], integrator.cycle)
-    scheduler = LambdaLR(integrator, schedule(cfg, steps))
-    score = SELECTED_BY[cfg["select"]]
-    best: Selection | None = None
-    for epoch in range(1, cfg["epochs"] + 1):
-        watch.begin(epoch)
-        start = time.perf_counter()
-        if epoch > cfg["epochs"] - cfg["fixed_rank_epochs"]:
-            integrator.param_groups[0] |= {"tau": None, "rank_budget": None}
-        trained, stepping = train_epoch(net, integrator, scheduler, data, cfg, steps, order, watch)
+
+    def __init__(self, net: nn.Module, integrator: Trainable, data: Splits, cfg: dict[str, Any], seed: int) -> None:
+        self.net, self.integrator, self.data, self.cfg = net, integrator, data, cfg
+        self.order = torch.Generator().manual_seed(seed)
+        self.steps = steps_per_epoch(len(data.train), cfg["batch_size"], integrator.cycle)
+        self.scheduler = LambdaLR(integrator, schedule(cfg, self.steps))
+        self.epoch = 1
+        self.best: Selection | None = None
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        self.tally, self._order_before = Tally(), self.order.get_state()
+
+    def run(self, watch: Watch) -> Selection:
+        """Train to the end and leave in the net the weights of the reported epoch.
+
+        That is the best one by validation accuracy among the last `select_last` of the epochs or, with select=test, by
+        test accuracy among all; of equals, the earliest. In the last `fixed_rank_epochs` the ranks stay.
+
+        Raises:
+            Divergence: a loss, gradient or factor is not finite, or (Collapse) the papers' rule of a failed run holds.
+        """
+        while self.epoch <= self.cfg["epochs"]:
+            watch.begin(self.epoch)
+            row = self._run_epoch(watch)
+            check_collapse(row, self.cfg)
+            if self._is_best(row):
+                self.best = Selection(row, {k: x.detach().clone() for k, x in trained_state(self.net).items()})
+            self.epoch += 1
+            self._start_epoch()
+        assert self.best is not None  # the last epoch is a candidate
+        self.net.load_state_dict(self.best.state, strict=False)  # what is frozen is not in it
+        return self.best
+
+    def _is_best(self, row: Row) -> bool:
+        score = SELECTED_BY[self.cfg["select"]]
+        return is_candidate(row["epoch"], self.cfg) and (self.best is None or row[score] > self.best.row[score])
+
+    def _run_epoch(self, watch: Watch) -> Row:
+        start = time.perf_counter() - self.tally.training
+        if self.epoch > self.cfg["epochs"] - self.cfg["fixed_rank_epochs"]:
+            self.integrator.param_groups[0] |= {"tau": None, "rank_budget": None}
+        self.net.train()
+        done, size = len(self.tally.sizes), self.cfg["batch_size"]
+        for x, y in islice(self.data.batches(self.data.train, size, self.order, skip=done), self.steps - done):
+            self._step(x, y)
+            self.tally.training = time.perf_counter() - start
+            watch.step(self)
+        trained = self.tally.row()
         training = time.perf_counter() - start
-        row = {"epoch": epoch} | trained
-        row |= evaluate(net, data, cfg) | structure_of(net) | {"singular_values": spectrum_of(net)}
-        watch.end(row, Seconds(time.perf_counter() - start, training, stepping))
-        check_collapse(row, cfg)
-        if is_candidate(epoch, cfg) and (best is None or row[score] > best.row[score]):
-            best = Selection(row, {name: x.detach().clone() for name, x in trained_state(net).items()})
-    assert best is not None  # the last epoch is a candidate
-    net.load_state_dict(best.state, strict=False)  # what is frozen is not in it
-    return best
+        row = {"epoch": self.epoch} | trained | evaluate(self.net, self.data, self.cfg)
+        row |= structure_of(self.net) | {"singular_values": spectrum_of(self.net)}
+        watch.end(row, Seconds(time.perf_counter() - start, training, self.tally.stepping))
+        return row
 
-
-def steps_per_epoch(images: int, batch_size: int, cycle: int = 1) -> int:
-    """Steps of an epoch over `images`: between two truncations a layer's rank is not its rank, so it ends with one."""
-    steps = math.ceil(images / batch_size)
-    return steps - steps % cycle
-
-
-def train_epoch(
-    net: nn.Module,
-    integrator: Trainable,
-    scheduler: LRScheduler,
-    data: Splits,
-    cfg: dict[str, Any],
-    steps: int,
-    order: torch.Generator,
-    watch: Watch,
-) -> tuple[Row, float]:
-    """One epoch: its row, and the seconds within `integrator.step`.
-
-    The mean loss and accuracy are those before each step, the rate that of the last step.
-    """
-    net.train()
-    losses, guesses, labels = list[Tensor](), list[Tensor](), list[Tensor]()
-    lr = seconds = 0.0
-    for x, y in islice(data.batches(data.train, cfg["batch_size"], order), steps):
-        outputs: list[Tensor] = []
-        closures = closures_of(net, x, y, cfg, outputs)
+    def _step(self, x: Tensor, y: Tensor) -> None:
+        tally, outputs = self.tally, list[Tensor]()
+        closures = closures_of(self.net, x, y, self.cfg, outputs)
         start = time.perf_counter()
-        losses.append(integrator.step(closures))
-        seconds += time.perf_counter() - start
-        lr = integrator.param_groups[0]["lr"]
-        scheduler.step()
-        guesses += [logits.argmax(1) for logits in outputs[: len(closures)]]  # the first of the passes is the one at Y₀
-        labels.append(y)
-        watch.batch()
-    mean = mean_loss(losses, [len(y) for y in labels])
-    if not math.isfinite(mean):
-        raise Divergence(f"the mean loss of the epoch is {mean}: lower the learning rate")
-    hits = torch.cat(guesses) == torch.cat(labels)
-    return {"lr": lr, "loss": mean, "train_accuracy": hits.sum().item() / len(hits)}, seconds
+        tally.losses.append(self.integrator.step(closures))
+        tally.stepping += time.perf_counter() - start
+        tally.lr = self.integrator.param_groups[0]["lr"]
+        self.scheduler.step()
+        tally.guesses += [logits.argmax(1) for logits in outputs[: len(closures)]]  # the first passes are those at Y₀
+        tally.labels.append(y)
+        tally.sizes.append(len(y))
 
+    def snapshot(self) -> Snapshot:
+        """All of it, now; the tensors are not copied."""
+        best, tally = self.best, self.tally
+        state = {
+            "epoch": self.epoch,
+            "order": self._order_before,
+            "integrator": self.integrator.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "random": randomness.state(self.device),
+            "best": None if best is None else best.row,
+            "tally": vars(tally)
+            | {
+                "losses": torch.stack(tally.losses),
+                "guesses": torch.cat(tally.guesses),
+                "labels": torch.cat(tally.labels),
+            },
+        }
+        step = (self.epoch - 1) * self.steps + len(tally.sizes)
+        weights = trained_state(self.net)
+        return Snapshot(step, weights, None if best is None else best.state, structure_of(self.net)["ranks"], state)
 
-def mean_loss(losses: list[Tensor], sizes: list[int]) -> float:
-    """Mean over all images of the batches' mean losses; the float32 sum goes from one batch to the next."""
-    sums = torch.stack(losses).float().cpu() * torch.tensor(sizes)
-    return float(sums.numpy().cumsum()[-1]) / sum(sizes)
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to where `snapshot` was taken, of a training with the same arguments.
 
+        Raises:
+            ValueError, RuntimeError: it is of another net or integrator.
+        """
+        state, tally, device = snapshot.state, snapshot.state["tally"], self.device
+        if snapshot.weights.keys() != trained_state(self.net).keys():
+            raise ValueError("its tensors have other names than the net's")
+        self.net.load_state_dict(snapshot.weights, strict=False)
+        self.integrator.load_state_dict(state["integrator"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.epoch, self._order_before = state["epoch"], state["order"]
+        self.order.set_state(state["order"])
+        if snapshot.best is not None:
+            self.best = Selection(state["best"], {name: x.to(device) for name, x in snapshot.best.items()})
+        lists = {key: [tally[key].to(device)] for key in ("guesses", "labels")}
+        self.tally = Tally(**tally | lists | {"losses": list(tally["losses"].to(device))})
+        randomness.restore(state["random"], device)
 
-def schedule(cfg: dict[str, Any], steps_per_epoch: int) -> Callable[[int], float]:
-    """The factor of the learning rate at each step: linear warm-up, times constant, cosine to 0, or exponential."""
-    warmup, total = cfg["warmup_steps"], cfg["epochs"] * steps_per_epoch
-
-    def factor(step: int) -> float:
-        warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        if cfg["schedule"] == "exponential":
-            return warm * float(cfg["gamma"] ** (step // steps_per_epoch))
-        if cfg["schedule"] == "cosine" and step >= warmup:
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-        return warm
-
-    return factor
-
-
-def evaluate(net: nn.Module, data: Splits, cfg: dict[str, Any]) -> Row:
-    """Validation accuracy (None without validation data) and, with select=test only, test accuracy."""
-    row: Row = {"val_accuracy": None if data.val is None else accuracy(net, data, "val", cfg)}
-    if cfg["select"] == "test":
-        row["test_accuracy_paper_protocol"] = accuracy(net, data, "test", cfg)
-    return row
-
-
-@torch.no_grad()
-def accuracy(net: nn.Module, data: Splits, part: str, cfg: dict[str, Any]) -> float:
-    """Fraction of the images of `part` ("train", "val" or "test") that `net` classifies correctly."""
-    net.eval()
-    split = getattr(data, part)
-    hits = torch.zeros((), device=split.labels.device, dtype=torch.long)
-    for x, y in data.batches(split, cfg["eval_batch_size"]):
-        hits += (logits_of(net, x, cfg["precision"]).argmax(1) == y).sum()
-    return hits.item() / len(split)
-
-
-def is_candidate(epoch: int, cfg: dict[str, Any]) -> bool:
-    """Whether the epoch may be the reported one; early epochs of a rank-adaptive run have high ranks."""
-    return cfg["select"] == "test" or epoch > cfg["epochs"] - math.ceil(cfg["epochs"] * cfg["select_last"])
-
-
-def check_collapse(row: Row, cfg: dict[str, Any]) -> None:
-    """Raise Collapse if the accuracy after epoch `collapse_epoch` is below `collapse_accuracy`."""
-    reached = row[SELECTED_BY[cfg["select"]]]
-    if row["epoch"] == cfg["collapse_epoch"] and reached < cfg["collapse_accuracy"]:
-        raise Collapse(f"accuracy {reached:.4f} after epoch {row['epoch']} is below {cfg['collapse_accuracy']}")
-
-
-def logits_of(net: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """The net's outputs; with "bf16", computed under autocast, in float32."""
-    if precision == "fp32":
-        return net(x)
-    with torch.autocast(x.device.type, torch.bfloat16):
-        return net(x).float()
-
-
-def closures_of(
-    net: nn.Module, x: Tensor, y: Tensor, cfg: dict[str, Any], outputs: list[Tensor]
-) -> list[Callable[[], Tensor]]:
-    """A closure for each of the batch's `accumulate` parts: its share of the batch's mean loss; keeps the outputs."""
-    parts = zip(x.chunk(cfg["accumulate"]), y.chunk(cfg["accumulate"]), strict=True)
-    return [_closure(net, part, labels, len(labels) / len(y), cfg, outputs) for part, labels in parts]
-
-
-def _closure(
-    net: nn.Module, x: Tensor, y: Tensor, share: float, cfg: dict[str, Any], outputs: list[Tensor]
-) -> Callable[[], Tensor]:
-    def closure() -> Tensor:
-        logits = logits_of(net, x, cfg["precision"])
-        outputs.append(logits.detach())
-        loss = F.cross_entropy(logits, y, label_smoothing=cfg["label_smoothing"])
-        return loss if share == 1 else share * loss
-
-    return closure
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.data.train.labels.device

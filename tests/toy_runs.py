@@ -91,7 +91,12 @@ def composing() -> Iterator[None]:
 
 
 def command(*arguments: str) -> int | str:
-    """Run `python -m experiments.run ARGUMENTS` in this process; returns the exit code, or the text it exits with."""
+    """Run `python -m experiments.run ARGUMENTS` in this process; returns the exit code, or the text it exits with.
+
+    A sweep runs its jobs in this process, too, unless the arguments name a launcher.
+    """
+    if "-m" in arguments and not any(argument.startswith("hydra/launcher=") for argument in arguments):
+        arguments += ("hydra/launcher=basic",)
     with mock.patch("sys.argv", ["experiments.run", *arguments]):
         try:
             run.main()

@@ -11,7 +11,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from experiments import build
 from experiments.benchmark import inputs, output, profile, store
 from experiments.benchmark.cases import Case, groups
 from experiments.benchmark.config import BenchmarkConfig
@@ -21,6 +20,7 @@ from experiments.benchmark.measure import measure
 from experiments.command import in_one_sentence
 from experiments.config import ConfigError
 from experiments.data import Splits
+from experiments.devices import device_of
 from experiments.kept import portable
 from experiments.provenance import device_name, provenance
 
@@ -52,7 +52,7 @@ def checked(cfg: DictConfig) -> tuple[list[Case], torch.device]:
         raise ConfigError("device=cuda: torch sees no CUDA device; use device=cpu")
     if (cfg.threads is not None and cfg.threads < 1) or (cfg.rounds is not None and cfg.rounds < 1):
         raise ConfigError(f"threads and rounds must be at least 1 or null, got {cfg.threads} and {cfg.rounds}")
-    return expand(cfg), build.device_of(cfg.device)
+    return expand(cfg), device_of(cfg.device)
 
 
 def _record(cfg: DictConfig, group: list[Case], folder: Path, device: torch.device) -> None:

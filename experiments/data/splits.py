@@ -1,6 +1,6 @@
 """Training, validation and test images that live on the device as whole tensors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -89,12 +89,18 @@ class Splits:
         return replace(self, train=self.train.to(device), val=val, test=self.test.to(device))
 
     def batches(
-        self, split: Split, batch_size: int, generator: torch.Generator | None = None, drop_last: bool = False
+        self,
+        split: Split,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        drop_last: bool = False,
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch of (x, y) on the split's device: x float32 (b, …), normalised, resized; y int64 (b,).
 
-        With a `generator` these are training batches: the order is one permutation drawn from it and, if the data set
-        is augmented, so are then all crops of the epoch. Without one it is the stored order of the stored images.
+        With a `generator` these are training batches: the order is one permutation drawn from it by this call and, if
+        the data set is augmented, so are then all crops of the epoch. Without one it is the stored order of the stored
+        images. The first `skip` batches are left out; the others are what they are without it.
         Raises ValueError if `batch_size` < 1 or `drop_last` would leave no batch.
         """
         if batch_size < 1 or (drop_last and batch_size > len(split)):
@@ -103,20 +109,27 @@ class Splits:
                 f"{len(split)} images of the part"
             )
         end = len(split) - len(split) % batch_size if drop_last else len(split)
-        images: Iterable[Tensor] = split.images[:end].split(batch_size)
+        images: Iterable[Tensor] = split.images[:end].split(batch_size)[skip:]
         labels = split.labels[:end]
         if generator is not None:
             order = torch.randperm(len(split), generator=generator, device=generator.device).to(labels.device)[:end]
-            images = (split.images.index_select(0, rows) for rows in order.split(batch_size))
+            images = (split.images.index_select(0, rows) for rows in order.split(batch_size)[skip:])
             labels = split.labels.index_select(0, order)  # at once: between two steps each call of torch costs 10 µs
             if self.augment:
                 moves = draw(split.images.shape, generator).to(labels.device)[:end]
-                images = map(crop_and_flip, images, moves.split(batch_size))
-        shift, factor = self._normalization(split.images)
-        for pixels, y in zip(images, labels.split(batch_size), strict=True):
+                images = map(crop_and_flip, images, moves.split(batch_size)[skip:])
+        return zip(map(self._prepare(split.images), images), labels.split(batch_size)[skip:], strict=True)
+
+    def _prepare(self, stored: Tensor) -> Callable[[Tensor], Tensor]:
+        """What brings a batch of the `stored` images to its final scale and size."""
+        shift, factor = self._normalization(stored)
+
+        def prepare(pixels: Tensor) -> Tensor:
             # (x/255 − mean)/std in two passes instead of three; a copy, as the stored images stay unchanged
             x = pixels.to(torch.float32, copy=True).sub_(shift).mul_(factor)
-            yield (x if self.image_size is None else resize(x, self.image_size)), y
+            return x if self.image_size is None else resize(x, self.image_size)
+
+        return prepare
 
     def _normalization(self, images: Tensor) -> tuple[float | Tensor, float | Tensor]:
         scale = 255.0 if images.dtype == torch.uint8 else 1.0

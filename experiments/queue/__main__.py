@@ -31,10 +31,10 @@ from experiments.queue.backlog import Backlog
 from experiments.queue.lines import Line, line_of, read
 from experiments.queue.output import Output
 from experiments.queue.work import Queue, report
-from experiments.queue.workers import Pool
 from experiments.records import Store
 from experiments.references import literal
-from experiments.signals import Preempted, leave, preemption
+from experiments.signals import Preempted, stoppable
+from experiments.workers import Pool
 
 CUDA_JOBS = 8
 
@@ -67,19 +67,19 @@ def main(argv: Sequence[str]) -> int:
         output = Output(out, store.kept)
         backlog = Backlog(lines, store, output.add)
         output.write()
-        pool, records = Pool(given.jobs or default_jobs(lines)), Store(given.results_dir)
-        queue = Queue(backlog, pool, records, output, end=start + 60 * given.minutes)
+        pool, records = Pool(given.jobs or default_jobs(lines), quiet=True), Store(given.results_dir)
+        queue = Queue(backlog, compose, pool, records, output, end=start + 60 * given.minutes)
         stopped = run(queue)
         code = report(backlog, given.minutes, not queue.started, again)
         output.write()
-    return code if stopped is None else leave(stopped.signum)
+    return code if stopped is None or stopped.signum is None else 128 + stopped.signum
 
 
 def run(queue: Queue) -> Preempted | None:
     """Work until the end or until a signal, which is returned."""
     try:
-        with preemption():
-            queue.work()
+        with stoppable() as stop:
+            queue.work(stop.check)
     except Preempted as signal:
         return signal
     finally:

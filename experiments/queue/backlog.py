@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from experiments.queue.lines import Line
 from experiments.records import Store, needs_training
 from experiments.references import Cell
+from experiments.standing import expected
 
 Record = dict[str, Any]
 LEFT = "left"  # the state of what is not over; the others are those of a record
@@ -72,7 +73,7 @@ class Backlog:
             self._open(line)
             times = self._times(line)
             for job in self._jobs(line):
-                if (expected(job.cell, times) or 0.0) > seconds:
+                if (expected(job.cell.value("integrator"), times) or 0.0) > seconds:
                     continue
                 if job.alone and running:
                     return None  # the device is left to the running ones until it can have it alone
@@ -107,23 +108,12 @@ class Backlog:
         opened = [self._states.get(cell.key, LEFT) for cell in line.cells]
         return [*opened, *(["failed"] * len(line.reasons)), *([LEFT] * line.unopened)]
 
-    def _times(self, line: Line) -> list[tuple[Cell, float]]:
-        took = [(cell, *self._took[cell.key]) for cell in line.cells if cell.key in self._took]
-        return [(cell, seconds) for cell, device, seconds in took if device.startswith(line.device)]
+    def _times(self, line: Line) -> list[tuple[str, float]]:
+        """The integrators and seconds of the line's finished runs on a device of its kind."""
+        took = [(cell.value("integrator"), *self._took[cell.key]) for cell in line.cells if cell.key in self._took]
+        return [(name, seconds) for name, device, seconds in took if device.startswith(line.device)]
 
     def typical(self, line: Line) -> float | None:
         """The median of the seconds of the line's finished runs on a device of its kind."""
-        return median_of(seconds for _, seconds in self._times(line))
-
-
-def expected(cell: Cell, times: Sequence[tuple[Cell, float]]) -> float | None:
-    """The median of the seconds of the same integrator's runs, else of all; None if there are none."""
-    name = cell.value("integrator")
-    alike = median_of(seconds for other, seconds in times if other.value("integrator") == name)
-    return alike if alike is not None else median_of(seconds for _, seconds in times)
-
-
-def median_of(values: Iterable[float]) -> float | None:
-    """The median, None of nothing."""
-    known = list(values)
-    return median(known) if known else None
+        times = self._times(line)
+        return median(seconds for _, seconds in times) if times else None

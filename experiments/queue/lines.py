@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments import build, presets
+from experiments import presets
 from experiments.compose import Compose
 from experiments.config import ConfigError
+from experiments.devices import device_of
 from experiments.presets import Draft, Plan
 from experiments.records import Store
 from experiments.references import Cell, Reference, literal
@@ -26,7 +27,7 @@ class Line:
         self.text, self.cfg, self.blocks = text, plan.cfg, plan.blocks
         self._compose = compose
         first = [value for value in plan.blocks[0][0].values() if isinstance(value, str)]
-        self.device = build.device_of(compose(first).device).type
+        self.device = device_of(compose(first).device).type
         self._cells: list[list[Cell] | None] = [None] * len(plan.blocks)
         self.reasons: list[str] = []
         self._checked = False

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Callable
 
+from experiments.compose import Compose
 from experiments.progress import clock
 from experiments.queue.backlog import LEFT, Backlog, Job
+from experiments.queue.job import run
 from experiments.queue.lines import Line
 from experiments.queue.output import Output
-from experiments.queue.workers import Pool
 from experiments.records import Store
 from experiments.summary import outcome
+from experiments.workers import Pool
 
 STATES = ("done", "diverged", "failed", LEFT)
 
@@ -19,20 +21,24 @@ STATES = ("done", "diverged", "failed", LEFT)
 class Queue:
     """A backlog that a pool works off until `end`, a time of `time.monotonic`; all records go to `output`."""
 
-    def __init__(self, backlog: Backlog, pool: Pool, store: Store, output: Output, end: float) -> None:
-        self.backlog, self._pool, self._store, self._output, self._end = backlog, pool, store, output, end
+    def __init__(
+        self, backlog: Backlog, compose: Compose, pool: Pool, store: Store, output: Output, end: float
+    ) -> None:
+        self.backlog, self._compose, self._pool, self._store, self._output = backlog, compose, pool, store, output
+        self._end = end
         self.started = 0
 
-    def work(self) -> None:
-        """Run what is left and fits, until the time is over."""
+    def work(self, check: Callable[[], object]) -> None:
+        """Run what is left and fits, until the time is over, or `check`, which is called every second, raises."""
         while (remaining := self._end - time.monotonic()) > 0:
+            check()
             while self._pool.idle and (job := self.backlog.next(self._pool.jobs, remaining)):
-                self._pool.start(job)
+                self._pool.start(job, run, self._compose(list(job.overrides)), job.overrides)
                 self.started += 1
             if not self._pool.jobs:
                 return
-            for job, reason in self._pool.ended(None if math.isinf(remaining) else remaining):
-                self._note(job, reason)
+            for job, reason in self._pool.ended(min(remaining, 1.0)):
+                self._note(job, str(reason))
 
     def _note(self, job: Job, reason: str) -> None:
         record = None if reason else self._store.get(job.cell.key)
@@ -52,7 +58,7 @@ class Queue:
             if record := self._store.get(job.cell.key):
                 self._output.add(record)
         if interrupted:
-            print(f"{len(interrupted)} runs were stopped: the next call starts them again")
+            print(f"{len(interrupted)} runs were stopped: the next call goes on with them")
 
 
 def report(backlog: Backlog, minutes: float, idle: bool, again: str) -> int:

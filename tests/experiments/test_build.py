@@ -9,6 +9,7 @@ import dlrt
 from dlrt.adapters import AdaLoRALayer, LoRALayer, adapters_of
 from experiments import build
 from experiments.build import ADAPTERS_ONLY, INTEGRATORS, arguments, dense_state, factorises, ignored_keys
+from experiments.devices import device_of
 from experiments.records import identity
 
 CASES = [(name, TOY) for name in INTEGRATORS if name not in ADAPTERS_ONLY]
@@ -113,5 +114,5 @@ def test_weights_of_another_model_are_refused() -> None:
 
 
 def test_auto_is_a_device_that_is_there() -> None:
-    assert build.device_of("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert build.device_of("cpu").type == "cpu"
+    assert device_of("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_of("cpu").type == "cpu"

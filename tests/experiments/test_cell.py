@@ -12,9 +12,9 @@ import torch
 from toy_runs import ADAPTED, PROBED, TOY, Net, command, compose, records_in
 
 import dlrt
-from experiments import cell, trainer
+from experiments import cell, evaluation
+from experiments.evaluation import accuracy
 from experiments.records import Store, identity, key_of, name_of
-from experiments.trainer import accuracy
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -53,7 +53,7 @@ def test_a_recorded_run_is_trained_again_only_if_rerun_says_so(
     provenance = {"commit": "c0ffee" * 6, "dirty": True}
     Store(tmp_path).write({"key": key, "name": name_of(config), "status": status, "provenance": provenance})
     trained = []
-    monkeypatch.setattr(cell, "train", lambda cfg, config, store, place: trained.append(config) or {"status": "done"})
+    monkeypatch.setattr(cell, "train", lambda cfg, config, *_: trained.append(config) or {"status": "done"})
     command(*TOY, f"results_dir={tmp_path}", f"rerun={rerun}")
     assert trained == [config] * (rerun in trained_again_under)
     said = f"recorded already ({status}, key {key}, commit c0ffeec0f, with uncommitted changes)"
@@ -138,7 +138,7 @@ def test_tuning_never_looks_at_the_test_data(tmp_path: Path, monkeypatch: pytest
         asked.append(part)
         return accuracy(net, data, part, cfg)
 
-    monkeypatch.setattr(trainer, "accuracy", recorded)
+    monkeypatch.setattr(evaluation, "accuracy", recorded)
     monkeypatch.setattr(cell, "accuracy", recorded)
     assert command(*TOY, "trainer.select=tuning", f"results_dir={tmp_path}") == 0
     final = only_record(tmp_path)["final"]

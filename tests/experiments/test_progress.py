@@ -9,7 +9,6 @@ import pytest
 from experiments.progress import LiveLine, PlainLines, brief, clock, figures, progress
 
 ROW: dict[str, Any] = {"epoch": 1, "loss": 0.25, "val_accuracy": 0.9731, "ranks": {"0": 30, "2": 10}}
-TRAINER = {"epochs": 4, "batch_size": 10}
 
 
 class Terminal(io.StringIO):
@@ -20,14 +19,14 @@ class Terminal(io.StringIO):
 def test_plain_lines_start_with_the_name_of_the_run_and_say_how_long_it_takes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with progress("a-run", TRAINER, 25, parallel=False) as display:
+    with progress("a-run", 4, 3, 0, parallel=False) as display:
         display.batch()
         display.end(ROW)
     assert capsys.readouterr().out == "a-run  epoch 1/4  loss 0.2500  val 97.31 %  ranks 30 10  left 0:00\n"
 
 
 def test_a_run_alone_needs_no_name(capsys: pytest.CaptureFixture[str]) -> None:
-    PlainLines("", 4).end(ROW)
+    PlainLines("", 4, 0).end(ROW)
     assert capsys.readouterr().out.startswith("epoch 1/4  ")
 
 
@@ -35,9 +34,9 @@ def test_a_terminal_shows_a_live_line_but_not_beside_other_runs(monkeypatch: pyt
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with progress("a-run", TRAINER, 25, parallel=True) as display:
+    with progress("a-run", 4, 3, 0, parallel=True) as display:
         assert isinstance(display, PlainLines)
-    with progress("a-run [d405]", TRAINER, 25, parallel=False) as display:
+    with progress("a-run [d405]", 4, 3, 0, parallel=False) as display:
         assert isinstance(display, LiveLine)
         display.batch()
         display.end(ROW)
@@ -45,6 +44,20 @@ def test_a_terminal_shows_a_live_line_but_not_beside_other_runs(monkeypatch: pyt
         assert (task.completed, task.total) == (1, 12)  # 3 steps in each of 4 epochs
         assert task.fields["figures"] == "epoch 1/4  loss 0.2500  val 97.31 %  ranks 30 10"
     assert "a-run [d405] " in terminal.getvalue()
+
+
+def test_a_run_that_goes_on_counts_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half an epoch of a second: at that pace the three that are left take six."""
+    now = iter([0.0, 1.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    display = PlainLines("", 10, 6.5)
+    assert display.left(7) == 6.0
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    with progress("", 4, 3, 7, parallel=False) as line:
+        assert isinstance(line, LiveLine)
+        task = line._bar.tasks[0]
+        assert (task.completed, task.total, task.fields["figures"]) == (7, 12, "epoch 3/4")
 
 
 def test_figures_name_what_is_measured() -> None:

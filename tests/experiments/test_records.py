@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from toy_runs import ADAPTED, PROBED, TOY, Net, compose
 
 import dlrt
-from experiments import presets, records
+from experiments import presets, storage
 from experiments.config import INCIDENTAL, NEUTRAL, Config, ConfigError
 from experiments.kept import Layered
 from experiments.records import RERUN, Store, bare, identity, key_of, name_of, needs_training, settled
@@ -169,8 +169,8 @@ def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(
 ) -> None:
     store = Store(tmp_path)
     store.write(RECORD)
-    monkeypatch.setattr(records.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(storage.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    with pytest.raises(ConfigError, match=r"the record .*a-run-0123456789ab.json cannot be written \(disk full\)"):
         store.write(RECORD | {"status": "failed"})
     assert store.get(RECORD["key"]) == RECORD
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["a-run-0123456789ab.json"]

@@ -38,8 +38,11 @@ def test_a_recorded_run_names_its_commit() -> None:
 
 def test_the_summary_has_a_row_per_run_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
     done, diverged = record("abc_psi", tau=0.1), record("psi", status="diverged")
-    rows = [(run["name"], run["key"], run, note_of(run, trained)) for run, trained in ((done, False), (diverged, True))]
-    print_summary([*rows, ("", "", None, "no rank")])
+    rows = [
+        (run["name"], run["key"], run["status"], run, note_of(run, trained))
+        for run, trained in ((done, False), (diverged, True))
+    ]
+    print_summary([*rows, ("", "", "not run", None, "no rank")])
     header, first, second, third = capsys.readouterr().out.splitlines()
     status = header.index("status")
     assert [line[status:].split()[0] for line in (first, second, third)] == ["done", "diverged", "not"]

@@ -26,7 +26,10 @@ def test_a_sweep_goes_on_past_a_failing_and_a_diverging_run_and_exits_with_1(
     assert statuses == {"raise": "failed", "diverge": "diverged", "ok": "done"} and len(records_in(tmp_path)) == 6
     out = capsys.readouterr().out
     assert "2 of 6 runs failed and 0 could not be started" in out
-    summary = [line.split() for line in out.splitlines()[-7:-1]]
+    *_, first_log, second_log, _ = lines = out.splitlines()
+    summary = [line.split() for line in lines[-9:-3]]
+    for line in (first_log, second_log):
+        assert "a bug in the forward pass" in Path(line.split(": see ")[1]).read_text()
     assert [row[2] for row in summary] == ["failed", "failed", "diverged", "diverged", "done", "done"]
 
 
@@ -37,12 +40,12 @@ def test_a_sweep_with_a_diverged_run_only_exits_with_0(tmp_path: Path) -> None:
 def test_nothing_is_trained_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["-m", *TOY, "integrator=abc_psi,aug_bug", "tau=0.05,0.1", "seed=0,1", f"results_dir={tmp_path}"]
     assert command(*sweep) == 0
-    first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "records").glob("*.json")}
     assert len(first) == 8
     capsys.readouterr()
     assert command(*sweep) == 0
     out = capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "records").glob("*.json")} == first
     assert out.count("recorded already (done, key ") == 8 and "epoch" not in out
 
 

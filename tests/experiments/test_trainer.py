@@ -10,21 +10,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR
 from toy_runs import ADAPTED, TOY, Net, clouds, compose
 
 import dlrt
-from experiments import build, trainer
+from experiments import build, evaluation
 from experiments.data import Split, Splits
+from experiments.evaluation import Collapse, accuracy, check_collapse, is_candidate
+from experiments.losses import closures_of, mean_loss
 from experiments.records import identity
-from experiments.trainer import (
-    Collapse,
-    Seconds,
-    accuracy,
-    check_collapse,
-    closures_of,
-    fit,
-    is_candidate,
-    mean_loss,
-    schedule,
-    train_epoch,
-)
+from experiments.schedule import schedule
+from experiments.trainer import Seconds, Training
 
 Config = dict[str, Any]
 
@@ -51,7 +43,7 @@ class Silent:
     def begin(self, epoch: int) -> None:
         assert epoch == len(self.rows) + 1
 
-    def batch(self) -> None:
+    def step(self, training: Training) -> None:
         self.batches += 1
 
     def end(self, row: Config, seconds: Seconds) -> None:
@@ -93,6 +85,8 @@ def test_warm_up_rises_linearly_to_the_full_rate(kind: str) -> None:
 class CallsTwice(torch.optim.SGD):
     """Leaves the net as it is, and calls the closure at two points, as an integrator with two gradient points does."""
 
+    cycle = 1
+
     def step(self, closures: Any) -> Tensor:  # type: ignore[override]
         (closure,) = closures
         loss = closure()
@@ -114,11 +108,12 @@ def test_loss_and_training_accuracy_are_those_at_the_first_gradient_point() -> N
     data = Splits(Split(x, y), None, Split(x, y))
     optimizer = CallsTwice(net.parameters(), lr=0.5)
     watch = Silent()
-    constant = LambdaLR(optimizer, lambda _: 1.0)
-    cfg = toy_config("trainer.batch_size=2")
-    row, _ = train_epoch(net, optimizer, constant, data, cfg, 3, torch.Generator().manual_seed(0), watch)  # type: ignore[arg-type]
+    cfg = toy_config("trainer.batch_size=2", "trainer.epochs=1", "trainer.select=test", "trainer.warmup_steps=0")
+    Training(net, optimizer, data, cfg | {"schedule": "constant"}, 0).run(watch)  # type: ignore[arg-type]
     losses = [math.log(math.exp(a) + math.exp(b)) - (a, b)[label] for (a, b), label in zip(x.tolist(), y, strict=True)]
-    assert row == {"lr": 0.5, "loss": pytest.approx(sum(losses) / 5, rel=1e-6), "train_accuracy": 3 / 5}
+    (row,) = watch.rows
+    assert row["lr"] == 0.5 and row["loss"] == pytest.approx(sum(losses) / 5, rel=1e-6)
+    assert row["train_accuracy"] == 3 / 5
     assert watch.batches == 3
 
 
@@ -147,9 +142,9 @@ def test_the_seconds_of_an_epoch_its_training_and_its_steps_are_told_apart(monke
     cfg = toy_config("trainer.epochs=2")
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     monkeypatch.setattr(dlrt.integrators.BUG, "step", turns(100.0, dlrt.integrators.BUG.step))
-    monkeypatch.setattr(watch, "batch", turns(10.0, watch.batch))
-    monkeypatch.setattr(trainer, "accuracy", turns(1.0, accuracy))
-    fit(net, stepper, toy_data(), cfg, 0, watch)
+    monkeypatch.setattr(watch, "step", turns(10.0, watch.step))
+    monkeypatch.setattr(evaluation, "accuracy", turns(1.0, accuracy))
+    Training(net, stepper, toy_data(), cfg, 0).run(watch)
     assert watch.seconds == [(331.0, 330.0, 300.0)] * 2  # three batches and one evaluation each
 
 
@@ -174,7 +169,7 @@ def test_the_last_epochs_keep_the_ranks(name: str) -> None:
         torch.manual_seed(0)
         net = dlrt.factorize(Net(), rank=8, init="orthonormal")
         stepper, watch = dlrt.INTEGRATORS[name](net, lr=0.3, tau=0.3, decay=1.0), Silent()
-        fit(net, stepper, toy_data(), cfg | {"fixed_rank_epochs": fixed}, 0, watch)
+        Training(net, stepper, toy_data(), cfg | {"fixed_rank_epochs": fixed}, 0).run(watch)
         ranks[fixed] = [row["ranks"] for row in watch.rows]
     assert ranks[4][:2] == ranks[0][:2] and ranks[4][2:] == 4 * [ranks[0][1]]
     assert sum(ranks[0][-1].values()) < sum(ranks[4][-1].values())
@@ -185,7 +180,7 @@ def test_the_last_epochs_keep_the_ranks_of_a_budget_too() -> None:
     net = dlrt.factorize(Net(), rank=3, init="orthonormal")
     stepper = dlrt.integrators.AugmentedBackwardCorrectedPSI(net, lr=0.3, rank_budget=4)
     watch = Silent()
-    fit(net, stepper, toy_data(), cfg, 0, watch)
+    Training(net, stepper, toy_data(), cfg, 0).run(watch)
     assert all(sum(row["ranks"].values()) <= 4 for row in watch.rows)
     assert watch.rows[-1]["ranks"] == watch.rows[-2]["ranks"] and stepper.param_groups[0]["rank_budget"] is None
 
@@ -197,7 +192,7 @@ def test_epochs_end_with_a_truncation() -> None:
     stepper = dlrt.integrators.AugmentedBackwardCorrectedPSI(net, lr=0.1, inner_steps=3)
     part = Split(torch.randn(40, 2), torch.arange(40) % 2)
     cfg, watch = toy_config("trainer.epochs=1", "trainer.batch_size=1", "trainer.warmup_steps=0"), Silent()
-    fit(net, stepper, Splits(part, part, part), cfg, 0, watch)
+    Training(net, stepper, Splits(part, part, part), cfg, 0).run(watch)
     assert (watch.batches, stepper.param_groups[0]["phase"]) == (36, 0)
     assert [layer.rank for layer in dlrt.low_rank_layers(net).values()] == [2, 2]
 
@@ -225,7 +220,7 @@ def test_a_batch_in_parts_is_the_batch(name: str) -> None:
         torch.manual_seed(0)
         net, stepper, cfg = adapted(f"integrator={name}", f"trainer.accumulate={parts}", "tau=0.01", "trainer.lr=0.05")
         watch = Silent()
-        fit(net, stepper, toy_data(16), cfg | {"epochs": 1}, 0, watch)
+        Training(net, stepper, toy_data(16), cfg | {"epochs": 1}, 0).run(watch)
         weights = torch.cat(
             [(layer.weight if hasattr(layer, "base") else layer.bias).flatten() for layer in (net[0], net[2])]
         )
@@ -240,7 +235,7 @@ def test_bf16_is_for_the_forward_pass_alone() -> None:
     seen: list[Any] = []
     net.register_forward_hook(lambda module, args, z: seen.append((args[0].dtype, z.dtype, module.training)))
     data, watch = toy_data(), Silent()
-    fit(net, stepper, data, cfg, 0, watch)
+    Training(net, stepper, data, cfg, 0).run(watch)
     assert {(inputs, outputs) for inputs, outputs, _ in seen} == {(torch.float32, torch.bfloat16)}
     assert {training for *_, training in seen} == {True, False}  # in evaluation, too
     assert {p.dtype for p in net.parameters()} == {torch.float32}
@@ -253,7 +248,7 @@ def test_bf16_is_for_the_forward_pass_alone() -> None:
 def test_what_is_frozen_is_not_copied() -> None:
     net, stepper, cfg = adapted()
     frozen = {name: p.clone() for name, p in net.named_parameters() if not p.requires_grad}
-    best = fit(net, stepper, toy_data(), cfg, 0, Silent())
+    best = Training(net, stepper, toy_data(), cfg, 0).run(Silent())
     assert len(frozen) == 3 and not best.state.keys() & frozen.keys()
     assert best.state.keys() == {"0.adapter.U", "0.adapter.S", "0.adapter.V", "2.adapter.U", "2.adapter.S",
                                  "2.adapter.V", "2.base.bias"}  # fmt: skip
@@ -265,8 +260,8 @@ def test_the_net_is_left_with_the_adapters_of_the_reported_epoch(monkeypatch: py
     for scores in ([0.5], [0.5, 0.2, 0.2]):
         net, stepper, cfg = adapted("tau=0.3", "trainer.schedule=constant", "trainer.select_last=1", "trainer.lr=0.5")
         left = iter(scores)
-        monkeypatch.setattr(trainer, "accuracy", lambda net, data, part, cfg, left=left: next(left))
-        fit(net, stepper, toy_data(), cfg | {"epochs": len(scores)}, 0, Silent())
+        monkeypatch.setattr(evaluation, "accuracy", lambda net, data, part, cfg, left=left: next(left))
+        Training(net, stepper, toy_data(), cfg | {"epochs": len(scores)}, 0).run(Silent())
         states.append(net.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0] | states[1])
 
@@ -275,11 +270,11 @@ def fitted(monkeypatch: pytest.MonkeyPatch, scores: list[float], *overrides: str
     """Train toy nets whose validation (or, under the papers' protocol, test) accuracies are `scores`."""
     cfg = toy_config(f"trainer.epochs={len(scores)}", "trainer.warmup_steps=0", *overrides)
     left = iter(scores)
-    monkeypatch.setattr(trainer, "accuracy", lambda net, data, part, cfg: next(left))
+    monkeypatch.setattr(evaluation, "accuracy", lambda net, data, part, cfg: next(left))
     net = dlrt.factorize(Net(), rank=3, init="orthonormal")
     integrator = dlrt.INTEGRATORS["abc_psi"](net, lr=cfg["lr"], tau=0.3)
     watch = Silent()
-    best = fit(net, integrator, toy_data(), cfg, 0, watch)
+    best = Training(net, integrator, toy_data(), cfg, 0).run(watch)
     return best, net, watch
 
 
@@ -334,4 +329,4 @@ def test_a_loss_that_is_not_finite_is_divergence() -> None:
     data = toy_data()
     data.train.images[0] = float("inf")
     with pytest.raises(dlrt.Divergence):
-        fit(net, integrator, data, toy_config(), 0, Silent())
+        Training(net, integrator, data, toy_config(), 0).run(Silent())

@@ -2,18 +2,19 @@
 
 import contextlib
 import io
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_queue import FIXED_RANK, PRUNING, TOY
 from toy_runs import records_in
 
 from experiments import kept
-from experiments.compose import hydra_compose_cell, remembering
 from experiments.queue import __main__ as command
-from experiments.queue import workers
 from experiments.queue.backlog import Job
 
 LEFT = 75
@@ -23,21 +24,21 @@ FAILING = "integrator=dense '+model.kwargs.mode=raise,diverge,ok'"
 class HerePool:
     """One worker: this process."""
 
-    def __init__(self, size: int) -> None:
-        self.size, self.jobs = size, list[Job]()
-        self._compose = remembering(hydra_compose_cell)
+    def __init__(self, size: int, quiet: bool) -> None:
+        self.size, self.jobs, self._calls = size, list[Job](), list[Any]()
 
     @property
     def idle(self) -> bool:
         return not self.jobs
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, call: Any, *arguments: Any) -> None:
         self.jobs.append(job)
+        self._calls.append((call, arguments))
 
     def ended(self, seconds: float | None) -> list[tuple[Job, str]]:
-        job = self.jobs.pop()
+        job, (call, arguments) = self.jobs.pop(), self._calls.pop()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return [(job, workers._run(self._compose, job.overrides))]
+            return [(job, call(*arguments))]
 
     def stop(self) -> None:
         """Nothing runs when this is called."""
@@ -112,8 +113,9 @@ def test_without_time_nothing_is_started_and_all_is_left(capsys: pytest.CaptureF
 def test_a_signal_ends_the_queue_as_the_time_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(self: object, *_: object) -> None:
-        raise command.Preempted(15)
+    def stopped(self: object, *_: object) -> list[Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return []
 
     monkeypatch.setattr(HerePool, "ended", stopped)
     assert queue("integrator=dense") == 143

@@ -1,4 +1,4 @@
-"""Worker processes: what becomes of a job that is done, impossible, dies, or is stopped."""
+"""Jobs in worker processes: what becomes of one that is done, impossible, dies, or is stopped."""
 
 import time
 from pathlib import Path
@@ -7,9 +7,10 @@ import pytest
 from toy_runs import TOY, compose, records_in
 
 from experiments.queue.backlog import Job
-from experiments.queue.workers import Pool
+from experiments.queue.job import run
 from experiments.records import identity, key_of
 from experiments.references import Cell
+from experiments.workers import Pool
 
 PATIENCE = 120.0
 
@@ -32,9 +33,9 @@ def wait_for(file: Path) -> None:
 
 
 def test_jobs_end_one_by_one_and_a_stopped_one_is_preempted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    pool = Pool(2)
+    pool = Pool(2, quiet=True)
     long = touching(tmp_path, tmp_path / "started", "trainer.epochs=1000000")
-    pool.start(long)
+    pool.start(long, run, compose(*long.overrides), long.overrides)
     reasons = []
     for each in (
         job(tmp_path, "seed=1"),
@@ -42,11 +43,11 @@ def test_jobs_end_one_by_one_and_a_stopped_one_is_preempted(tmp_path: Path, capf
         job(tmp_path, "+model.kwargs.mode=raise"),
         touching(tmp_path, tmp_path / "dying", "+model.kwargs.die=true"),
     ):
-        pool.start(each)
+        pool.start(each, run, compose(*each.overrides), each.overrides)
         assert pool.jobs == [long, each] and not pool.idle
         ((ended, reason),) = pool.ended(PATIENCE)
         assert ended is each and pool.idle
-        reasons.append(reason.partition(":")[0])
+        reasons.append(str(reason).partition(":")[0])
     assert reasons == ["", "tau=1.5 must lie in [0, 1)", "", "its process died (exit code 3)"]
     assert pool.ended(0.0) == []
     wait_for(tmp_path / "started")
