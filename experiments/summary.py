@@ -53,6 +53,7 @@ def outcome(record: Record) -> str:
     if record["final"] is None:
         error = record["error"]
         where = "" if error["epoch"] is None else f" in epoch {error['epoch']}"
+        where += "" if error["layer"] is None else f", layer {error['layer']}"
         return f"{took}{where}: {error['message']}"
     final = record["final"]
     if "measured" in record["timing"]:

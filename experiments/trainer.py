@@ -16,6 +16,7 @@ from experiments import randomness
 from experiments.build import Trainable
 from experiments.checkpoints import Snapshot
 from experiments.data import Splits
+from experiments.diagnosis import first_not_finite
 from experiments.evaluation import SELECTED_BY, Row, check_collapse, evaluate, is_candidate
 from experiments.losses import closures_of, mean_loss
 from experiments.schedule import schedule, steps_per_epoch
@@ -135,7 +136,11 @@ class Training:
         tally, outputs = self.tally, list[Tensor]()
         closures = closures_of(self.net, x, y, self.cfg, outputs)
         start = time.perf_counter()
-        tally.losses.append(self.integrator.step(closures))
+        try:
+            tally.losses.append(self.integrator.step(closures))
+        except Divergence as error:
+            error.layer = error.layer or first_not_finite(self.net, x)
+            raise
         tally.stepping += time.perf_counter() - start
         tally.lr = self.integrator.param_groups[0]["lr"]
         self.scheduler.step()

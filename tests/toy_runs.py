@@ -1,6 +1,8 @@
 """A data set, networks and command lines for runs of a few milliseconds, named "toy_runs:…" in their configs."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +70,22 @@ class Net(nn.Sequential):
         if self.mode == "raise" and self.training:
             raise RuntimeError("a bug in the forward pass")
         return super().forward(x) * (float("nan") if self.mode == "diverge" else 1.0)
+
+
+class Fragile(Net):
+    """A Net that in a training kills its process, or raises, as long as there is no file `mended`."""
+
+    def __init__(self, mended: str, mode: str = "ok") -> None:
+        super().__init__(mode)
+        self.mended = Path(mended)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.mended.exists():
+            if self.mode == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.mode == "stumble":
+                raise OSError("a disk that was full")
+        return super().forward(x)
 
 
 def net_from(weights: str) -> nn.Module:

@@ -83,6 +83,16 @@ def test_divergence_is_a_result(integrator: str, tmp_path: Path, capsys: pytest.
     assert "diverged after 0:00 in epoch 1: " in printed.out and printed.err == ""
 
 
+@pytest.mark.parametrize("integrator", ["abc_psi", "dense"])
+def test_a_diverged_run_names_the_layer(integrator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a step of 1e30 the first layer's outputs are of that size, and the second's its square: beyond float32."""
+    large = ["trainer.lr=1e30", "trainer.warmup_steps=0", "integrator.decay=0", f"integrator={integrator}"]
+    assert command(*TOY, *large, f"results_dir={tmp_path}") == 0
+    record = only_record(tmp_path)
+    assert record["status"] == "diverged" and record["error"]["layer"] == "2"
+    assert "in epoch 1, layer 2: " in capsys.readouterr().out
+
+
 def test_a_run_that_only_guesses_at_the_papers_epoch_is_diverged(tmp_path: Path) -> None:
     rule = ["trainer.collapse_epoch=1", "trainer.collapse_accuracy=1", "trainer.lr=1e-6"]
     assert command(*TOY, *rule, f"results_dir={tmp_path}") == 0
@@ -176,16 +186,19 @@ def test_the_record_names_no_place_and_the_run_finds_it(tmp_path: Path) -> None:
     assert only_record(tmp_path)["timing"] == record["timing"]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", "processes", "joblib"])
 def test_a_terminated_run_is_recorded_as_preempted(launcher: str, tmp_path: Path) -> None:
-    arguments = [*TOY, f"hydra/launcher={launcher}", "trainer.epochs=100000", f"results_dir={tmp_path}"]
+    """Beside workers that have nothing to do, whose death must not be that of the busy one."""
+    jobs = [] if launcher == "basic" else ["hydra.launcher.n_jobs=3"]
+    arguments = [*TOY, f"hydra/launcher={launcher}", *jobs, "trainer.epochs=100000", f"results_dir={tmp_path}"]
     started = process("-m", *arguments)
     assert started.stdout is not None and "epoch 1/100000" in started.stdout.readline()
     started.send_signal(signal.SIGTERM)
-    assert started.wait(30) == 128 + signal.SIGTERM
+    assert started.wait(60) == 128 + signal.SIGTERM
     record = only_record(tmp_path)
     assert (record["status"], record["error"]["kind"]) == ("preempted", "Preempted")
     assert len(record["history"]) >= 1
+    assert len(list((tmp_path / "checkpoints" / record["key"]).iterdir())) == 1
 
 
 def test_a_second_process_waits_for_the_run_and_does_not_train_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sweeps: what is run in which order, and how they end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from toy_runs import TOY, command, records_in
 
 from experiments.sweeper import group_of
+
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def printed_names(out: str) -> list[str]:
@@ -31,6 +34,49 @@ def test_a_sweep_goes_on_past_a_failing_and_a_diverging_run_and_exits_with_1(
     for line in (first_log, second_log):
         assert "a bug in the forward pass" in Path(line.split(": see ")[1]).read_text()
     assert [row[2] for row in summary] == ["failed", "failed", "diverged", "diverged", "done", "done"]
+
+
+@pytest.mark.parametrize("launcher", ["processes", "joblib"])
+def test_five_of_eight_runs_are_done_though_one_diverges_one_raises_and_one_is_killed(
+    launcher: str, tmp_path: Path
+) -> None:
+    mended = tmp_path / "mended"
+    arguments = [*TOY, "model.target=toy_runs:Fragile", f"+model.kwargs.mended={mended}", f"results_dir={tmp_path}"]
+    sweep = ["-m", *arguments, "+model.kwargs.mode=diverge,kill,stumble,ok,a,b,c,d", f"hydra/launcher={launcher}"]
+    code, out = run_command(*sweep, "hydra.launcher.n_jobs=2")
+    assert code == 1 and "2 of 8 runs failed and 0 could not be started" in out
+    assert states(out) == ["diverged", "killed", "failed", "done", "done", "done", "done", "done"]
+    statuses = sorted(record["status"] for record in records_in(tmp_path))
+    assert statuses == ["diverged", "done", "done", "done", "done", "done", "failed"]
+    assert {path.stem for path in (tmp_path / "running").iterdir()} == {killed_key(out)}
+    mended.touch()
+    code, out = run_command(*sweep)
+    assert code == 0 and states(out) == ["diverged", *["done"] * 7]
+    assert out.count("recorded already (done") == 5 and not list((tmp_path / "running").iterdir())
+
+
+def run_command(*arguments: str) -> tuple[int, str]:
+    """The exit code and output of `python -m experiments.run ARGUMENTS`, in a process of its own."""
+    env = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "experiments.run", *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, env=env, cwd=TESTS.parent, timeout=300)
+    return done.returncode, done.stdout
+
+
+def summary_of(out: str) -> list[list[str]]:
+    """The words of the summary's rows."""
+    lines = out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("run  "))
+    return [line.split() for line in lines[start + 1 :] if line.startswith("abc_psi-") and ": see " not in line]
+
+
+def states(out: str) -> list[str]:
+    return [row[2] for row in summary_of(out)]
+
+
+def killed_key(out: str) -> str:
+    (key,) = (row[1] for row in summary_of(out) if row[2] == "killed")
+    return key
 
 
 def test_a_sweep_with_a_diverged_run_only_exits_with_0(tmp_path: Path) -> None:
