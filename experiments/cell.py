@@ -2,8 +2,10 @@
 
 import logging
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from experiments.devices import claimed
 from experiments.evaluation import SELECTED_BY, Row, accuracy
 from experiments.joblog import logging_to, news
 from experiments.loggers import make_logger
-from experiments.objective import objective
 from experiments.ongoing import Run
 from experiments.progress import progress
 from experiments.provenance import provenance
@@ -61,8 +62,8 @@ class Place:
         return cls(hydra.overrides.task, sweep, sweep and not alone, stop_file)
 
 
-def run(cfg: DictConfig, stop_file: Path | None = None) -> float | tuple[float, ...] | None:
-    """Hydra's task: one run, alone or as a cell of a sweep, which `stop_file` stops; what a search maximises of it.
+def run(cfg: DictConfig, stop_file: Path | None = None) -> None:
+    """Hydra's task: one run, alone or as a cell of a sweep, which `stop_file` stops.
 
     Raises:
         SystemExit: alone, the config is no possible run, or the run was preempted or failed.
@@ -70,12 +71,12 @@ def run(cfg: DictConfig, stop_file: Path | None = None) -> float | tuple[float, 
     """
     place = Place.of_hydra(stop_file)
     if place.sweep:
-        return objective(recorded(cfg, checked(cfg), place), cfg.objective)
+        recorded(cfg, checked(cfg), place)
+        return
     with in_one_sentence():
         record = recorded(cfg, checked_alone(cfg), place)
     if record["status"] == "failed":
         raise SystemExit(1)
-    return None
 
 
 def recorded(cfg: DictConfig, config: dict[str, Any], place: Place) -> Record:
@@ -132,13 +133,16 @@ def train(
 ) -> Record:
     """Train the run `config` as `cfg` says, from a snapshot if there is one, write its record and return it."""
     options: dict[str, Any] = OmegaConf.to_container(cfg.logger)  # type: ignore[assignment]
-    group, name = options["group"] or name_of(config), name_of(config)
+    names = {"group": options["group"] or name_of(config), "name": name_of(config)}
+    first = next(snapshots, None)
+    id = first.state["run"]["id"] if first else f"{key_of(config)}-{uuid.uuid4().hex[:8]}"
+    snapshots = snapshots if first is None else chain([first], snapshots)
     with (
         logging_to(store.log_path(config)),
-        make_logger(options, group=group, name=name, config=config, results_dir=cfg.results_dir) as logger,
+        make_logger(options, **names, config=config, id=id, results_dir=cfg.results_dir) as logger,
         stoppable(place.stop_file) as stop,
     ):
-        this = Run(config, store.folder, logger, checkpoints, cfg.checkpoint_seconds, stop)
+        this = Run(config, id, store.folder, logger, checkpoints, cfg.checkpoint_seconds, stop)
         this.note()
         try:
             execute(cfg, this, store, place, snapshots)

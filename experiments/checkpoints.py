@@ -25,6 +25,7 @@ from experiments.storage import creating
 
 log = logging.getLogger(__name__)
 KEPT = 2
+FORMAT = 1  # of the state
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Checkpoints:
                 _save(snapshot.weights, folder / "last.safetensors", snapshot.ranks)
                 if snapshot.best is not None:
                     _save(snapshot.best, folder / "best.safetensors", {})
-                torch.save(snapshot.state, folder / "state.pt")
+                torch.save(snapshot.state | {"format": FORMAT}, folder / "state.pt")
         except (OSError, SafetensorError, RuntimeError) as error:
             log.warning("no checkpoint could be written, the run goes on without (%s)", _first_line(error))
             return False
@@ -90,6 +91,8 @@ def _save(tensors: dict[str, Tensor], path: Path, ranks: dict[str, int]) -> None
 def _read(place: Path) -> Snapshot:
     best = place / "best.safetensors"
     state = torch.load(place / "state.pt", map_location="cpu", weights_only=True)
+    if state.get("format") != FORMAT:
+        raise ValueError(f"it has format {state.get('format')}, and this version reads {FORMAT}")
     weights = load_file(place / "last.safetensors")
     return Snapshot(int(place.name.partition("-")[2]), weights, load_file(best) if best.exists() else None, {}, state)
 

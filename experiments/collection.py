@@ -13,6 +13,7 @@ from experiments.command import in_one_sentence
 from experiments.config import ConfigError
 from experiments.records import key_of
 from experiments.references import literal
+from experiments.searches import with_found
 
 DEFAULT = Path("runs")
 OUT = Path("results")
@@ -99,7 +100,7 @@ def collect(name: str, results: Path = DEFAULT, out: Path = OUT, overrides: Sequ
     sources = [folder_of(out, source, unresolved) / KEPT for source in (*_shared(unresolved), name)]
     store = kept.Layered(results, sources)
     in_folder = [] if results.is_file() else [f"results_dir={literal(str(results))}"]
-    preset = presets.load(name, [*in_folder, *overrides], store)
+    preset = with_found(presets.load(name, [*in_folder, *overrides], store), store)
     elsewhere = {_placeless(record): record for record in (store.kept | (store.lines or {})).values()}
     found = (store.get(cell.key) or elsewhere.get(cell.key) for cell in preset.cells)
     records = [record for record in found if record is not None]

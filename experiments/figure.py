@@ -12,6 +12,7 @@ from experiments.collection import Collection, command
 from experiments.config import ConfigError
 from experiments.figures.accuracy_compression import accuracy_compression
 from experiments.figures.accuracy_params import accuracy_params
+from experiments.figures.pareto import pareto
 from experiments.figures.plotting import save
 from experiments.figures.rank_evolution import rank_evolution
 from experiments.figures.rank_heatmap import rank_heatmap
@@ -21,6 +22,7 @@ from experiments.importing import did_you_mean
 FIGURES = {
     "accuracy_compression": accuracy_compression,
     "accuracy_params": accuracy_params,
+    "pareto": pareto,
     "rank_evolution": rank_evolution,
     "rank_heatmap": rank_heatmap,
     "time_rank": time_rank,

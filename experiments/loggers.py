@@ -2,7 +2,7 @@
 
 W&B is a view of the run record, never its source, so nothing that goes wrong in W&B may stop a run: every
 call goes through one guard, which names the first failure in one line and keeps the run's logger silent
-from then on.
+from then on. Where the server cannot be reached, the run is logged offline.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import logging
 import netrc
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from experiments.secrets import redacted
 
 log = logging.getLogger(__name__)
 
@@ -51,33 +54,48 @@ class WandbLogger(Logger):
     """
 
     def __init__(
-        self, cfg: dict[str, Any], group: str, name: str, config: dict[str, Any], results_dir: str | Path
+        self,
+        cfg: dict[str, Any],
+        group: str,
+        name: str,
+        config: dict[str, Any],
+        results_dir: str | Path,
+        id: str | None = None,
     ) -> None:
         self._name = name
         self._silent = False
         self._run: Any = None
-        self._guard(lambda: self._start(cfg, group, config, Path(cfg.get("dir") or results_dir)))
+        directory = Path(cfg.get("dir") or results_dir)
+        given: dict[str, Any] = {"project": cfg["project"], "entity": cfg.get("entity"), "group": group}
+        given |= {"dir": directory, "config": redacted(config), "id": os.environ.get("WANDB_RUN_ID") or id}
+        self._guard(lambda: self._start(cfg.get("mode"), directory, given))
 
-    def _start(self, cfg: dict[str, Any], group: str, config: dict[str, Any], directory: Path) -> None:
+    def _start(self, wanted: str | None, directory: Path, given: dict[str, Any]) -> None:
         import wandb
 
+        logging.getLogger("wandb").propagate = False  # it has a log of its own
         directory.mkdir(parents=True, exist_ok=True)  # W&B writes to the system's temporary folder otherwise
         settings = wandb.Settings(
-            silent=True, console="off", init_timeout=SERVER_PATIENCE, finish_timeout=UPLOAD_PATIENCE
+            silent=True,
+            console="off",
+            init_timeout=SERVER_PATIENCE,
+            finish_timeout=UPLOAD_PATIENCE,
+            finish_timeout_raises=True,
+            x_disable_meta=True,  # it has the command line, which may name a key
         )
-        online = logged_in(wandb.setup(settings=settings).settings.base_url)
-        mode: Any = cfg.get("mode") or os.environ.get("WANDB_MODE") or ("online" if online else "offline")
-        self._run = wandb.init(
-            project=cfg["project"],
-            entity=cfg.get("entity"),
-            dir=directory,
-            group=group,
-            name=self._name,
-            config=config,
-            mode=mode,
-            reinit="finish_previous",  # jobs of a sweep share the process: without it they share one W&B run
-            settings=settings,
-        )
+        login = logged_in(wandb.setup(settings=settings).settings.base_url)
+        mode: Any = wanted or os.environ.get("WANDB_MODE") or ("online" if login else "offline")
+        given |= {"name": self._name, "settings": settings, "resume": "allow"}
+        # jobs of a sweep share the process: without reinit they share one W&B run
+        try:
+            self._run = wandb.init(mode=mode, reinit="finish_previous", **given)
+        except wandb.Error as error:
+            if mode != "online":
+                raise
+            _leave_service()  # where the id is still in use
+            wandb.setup(settings=settings)
+            self._run = wandb.init(mode="offline", reinit="finish_previous", **given)
+            log.warning("W&B does not answer, %s is logged offline for `wandb sync`: %s", self._name, _reason(error))
         if self._run.url:
             log.info("W&B run %s: %s", self._name, self._run.url)
 
@@ -108,6 +126,8 @@ class WandbLogger(Logger):
         run, self._run = self._run, None
         if run is not None:
             self._guard(lambda: run.finish(exit_code=int(failed)), always=True)
+        if self._silent:
+            _leave_service()
         self._silent = True
 
     def _guard(self, call: Callable[[], object], always: bool = False) -> None:
@@ -117,19 +137,25 @@ class WandbLogger(Logger):
             call()
         except Exception as error:
             if not self._silent:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                log.warning("W&B stopped logging %s, the run goes on: %s", self._name, reason)
+                log.warning("W&B stopped logging %s, the run goes on: %s", self._name, _reason(error))
             self._silent = True
 
 
 def make_logger(
-    cfg: dict[str, Any], *, group: str, name: str, config: dict[str, Any], results_dir: str | Path = "runs"
+    cfg: dict[str, Any],
+    *,
+    group: str,
+    name: str,
+    config: dict[str, Any],
+    results_dir: str | Path = "runs",
+    id: str | None = None,
 ) -> Logger:
     """Returns the logger that `cfg["name"]` names, for one run, to be used as a context manager.
 
     `cfg` is the config group `logger` as plain data: `name`, and for wandb `mode`, `project`, `entity` and
     `dir` (null: `results_dir`). `group` is the sweep, `name` the run's readable name, `config` its resolved
-    config.
+    config. With the `id` of a run's earlier stretch its W&B run goes on: online, epochs that it has are left out;
+    offline it is a folder more, of which the last is the one to sync. An agent's WANDB_RUN_ID comes before `id`.
 
     Raises:
         ValueError: no logger has that name.
@@ -138,7 +164,7 @@ def make_logger(
         case "none":
             return Logger()
         case "wandb":
-            return WandbLogger(cfg, group, name, config, results_dir)
+            return WandbLogger(cfg, group, name, config, results_dir, id)
     raise ValueError(f"logger must be none or wandb, got {cfg['name']!r}")
 
 
@@ -148,6 +174,18 @@ def logged_in(base_url: str) -> bool:
         return True
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     return path.is_file() and netrc.netrc(path).authenticators(urlsplit(base_url).hostname or "") is not None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _leave_service() -> None:
+    """Let the next run of this process start W&B's service anew: a dead one would fail it, too."""
+    import wandb
+
+    with suppress(Exception, SystemExit):
+        wandb.teardown()
 
 
 def _metrics(row: dict[str, Any]) -> dict[str, Any]:

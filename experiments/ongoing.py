@@ -27,15 +27,15 @@ class Run:
     """A run's record while it is being trained; the trainer's `Watch`.
 
     Args:
-        config: the run's identity.
+        config: the run's identity; id: the same in all its stretches, for the logger.
         folder: that of all results.
         checkpoints: where the training is kept, every `every` seconds and when `stop` tells it to end.
     """
 
     def __init__(
-        self, config: Record, folder: Path, logger: Logger, checkpoints: Checkpoints, every: float, stop: Stop
+        self, config: Record, id: str, folder: Path, logger: Logger, checkpoints: Checkpoints, every: float, stop: Stop
     ) -> None:
-        self.config, self.folder, self.logger, self.stop = config, folder, logger, stop
+        self.config, self.id, self.folder, self.logger, self.stop = config, id, folder, logger, stop
         self.checkpoints, self.every = checkpoints, every
         self.display: Display | None = None
         self.epoch: int | None = None
@@ -121,7 +121,7 @@ class Run:
         """Write a checkpoint."""
         own = {key: self.record[key] for key in ("history", "start", "timing", "provenance")}
         snapshot = training.snapshot()
-        state = snapshot.state | {"run": own | {"steps": self.steps, "seconds": self.seconds}}
+        state = snapshot.state | {"run": own | {"id": self.id, "steps": self.steps, "seconds": self.seconds}}
         self.checkpoints.write(replace(snapshot, state=state))
 
     def resume(self, own: Record) -> None:

@@ -8,13 +8,14 @@ conf/ holds the configs, `config` their schema, `validate` their rules. `sweeper
 into cells; each becomes one record (`cell`, `trainer`, `records`).
 """
 
-from experiments import cell, sweeper
+from experiments import cell, study_sweeper, sweeper
 from experiments.command import run_hydra
 
 
 def main() -> None:
     """Run Hydra on the command line; a mistake in it ends in one sentence and exit code 1."""
     sweeper.register()
+    study_sweeper.register()
     run_hydra(cell.run, "config")
 
 

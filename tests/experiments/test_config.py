@@ -7,8 +7,8 @@ from toy_runs import compose
 from dlrt import BASELINES, INTEGRATORS
 from experiments.config import CONF, Config
 
-PRESETS = ("experiment", "preset")  # experiments.run's and experiments.benchmark's
-OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in PRESETS]
+OTHERS = ("experiment", "preset", "wandb_sweeps")  # presets of experiments.run and experiments.benchmark; W&B's files
+OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml")) if path.parent.name not in OTHERS]
 
 
 def test_the_default_config_is_complete_and_typed() -> None:
