@@ -15,6 +15,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from experiments import running
+from experiments.launcher import ProcessLauncher
 from experiments.records import Store
 from experiments.references import Cell
 from experiments.signals import stopped, stopping
@@ -70,6 +71,8 @@ class Jobs:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._stop_file.unlink(missing_ok=True)
+        if isinstance(self._launcher, ProcessLauncher):
+            self._launcher.close()
 
     def run(self, cells: Sequence[Cell]) -> None:
         """Run the cells; what becomes of them is in the store, or in `errors`."""

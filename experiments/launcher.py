@@ -52,6 +52,11 @@ class ProcessLauncher(Launcher):
             self._pool.stop()
             raise
 
+    def close(self) -> None:
+        """End the workers, which have nothing to do."""
+        if self._pool is not None:
+            self._pool.stop()
+
     def _config_of(self, number: int, overrides: Sequence[str]) -> DictConfig:
         """A job's config, composed here: Hydra's loader cannot be pickled."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))

@@ -197,6 +197,13 @@ class Store:
             print(f"run {key} is being trained by another process: waiting for it", flush=True)
             lock.acquire()
         try:
+            self._tidy(key)
             yield
         finally:
             lock.release()
+
+    def _tidy(self, key: str) -> None:
+        """Remove the temporary files of a process that was killed while it wrote something of the run."""
+        for folder in ("records", "weights", "running"):
+            for path in (self.folder / folder).glob(f".*{key}*"):
+                path.unlink(missing_ok=True)

@@ -3,9 +3,9 @@
     python -m experiments.queue scripts/queues/mnist.txt --minutes 9 --jobs 8 --out queue.jsonl device=cuda
 
 Each line of the file is a preset with overrides; those of the command line come after them. Runs of several lines share
-the device, except those that measure time. A run that is not expected to end in time is not started; one that does not
-is recorded as preempted and trained again by the next call. The records of all runs are in the JSON-lines file, too:
-with that file alone, on another machine, the same command goes on.
+the device, except those that measure time. A run that is not expected to end in time is started last; one that does not
+is recorded as preempted, and the next call goes on from its checkpoint. The records of all runs are in the JSON-lines
+file, too: with that file alone, on another machine, the same command goes on.
 
 The exit code is 1 if runs failed, 75 if runs are left, else 0.
 """

@@ -66,20 +66,27 @@ class Backlog:
             self._took[key] = record["provenance"].get("device") or "", record["timing"]["seconds"]
 
     def next(self, running: Sequence[Job], seconds: float) -> Job | None:
-        """The first job that can start beside `running` and is expected to end within `seconds`."""
+        """The first job that can start beside `running` and is expected to end within `seconds`.
+
+        If there is none, the first training that is not: its next call goes on from its checkpoint.
+        """
         if any(job.alone for job in running):
             return None
+        job = self._first(lambda job, expected: expected <= seconds) or self._first(lambda job, _: not job.alone)
+        if job is None or (job.alone and running):
+            return None  # the device is left to the running ones until what measures time can have it alone
+        self._tried.add(job.cell.key)
+        self._states.pop(job.cell.key, None)
+        return job
+
+    def _first(self, wanted: Callable[[Job, float], bool]) -> Job | None:
+        """The first job that is `wanted`, as is decided by it and the seconds that it is expected to take."""
         for line in self.lines:  # those that are not reached yet cost no time
             self._open(line)
             times = self._times(line)
             for job in self._jobs(line):
-                if (expected(job.cell.value("integrator"), times) or 0.0) > seconds:
-                    continue
-                if job.alone and running:
-                    return None  # the device is left to the running ones until it can have it alone
-                self._tried.add(job.cell.key)
-                self._states.pop(job.cell.key, None)
-                return job
+                if wanted(job, expected(job.cell.value("integrator"), times) or 0.0):
+                    return job
         return None
 
     def _jobs(self, line: Line) -> Iterator[Job]:

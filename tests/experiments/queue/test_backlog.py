@@ -133,11 +133,21 @@ def expectations(store: Store, seconds: Sequence[float], device: str = "cpu: Toy
     return backlog
 
 
-def test_a_run_starts_only_if_the_median_of_its_line_fits(store: Store) -> None:
+def test_a_run_whose_median_does_not_fit_starts_after_all_that_may(store: Store) -> None:
     backlog = expectations(store, (1.0, 20.0, 30.0, 500.0))
     assert backlog.typical(backlog.lines[0]) == 25.0 and backlog.typical(backlog.lines[1]) is None
-    assert list(map(words, all_started(backlog, 24.0))) == ["psi 0"]  # how long it takes is not known
-    assert words(backlog.next([], 26.0)) == "abc_psi 4"
+    assert words(backlog.next([], 24.0)) == "psi 0"  # how long it takes is not known
+    assert words(backlog.next([], 24.0)) == "abc_psi 4"
+
+
+def test_what_measures_time_starts_only_if_it_fits(store: Store) -> None:
+    """It has no checkpoint to go on from."""
+    backlog = backlog_of(store, f"{TIMING} seed=0,1")
+    first = backlog.next([], FOREVER)
+    assert first is not None
+    end(backlog, store, first, seconds=30.0)
+    assert backlog.next([], 29.0) is None
+    assert backlog.next([], 31.0) is not None
 
 
 def test_runs_of_the_same_integrator_tell_best_and_those_of_another_device_nothing(store: Store) -> None:
