@@ -11,7 +11,7 @@ export MKL_NUM_THREADS ?= 1
 .PHONY: help install demo test test-slow test-launchers check format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-15s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -41,9 +41,9 @@ $(RAY)/.installed: $(STAMP)
 	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -e '.[ray]'
 	touch $@
 
-test-launchers: $(RAY)/.installed ## run sweeps on joblib, submitit (SLURM is faked) and Ray (6 minutes on 2 cores)
-	$(BIN)/python -m pytest -rs -m launchers -k 'not [ray]'
-	$(RAY)/bin/python -m pytest -rs -m launchers -k '[ray]'
+test-launchers: $(RAY)/.installed ## run sweeps on joblib, submitit (SLURM is faked) and Ray (5 minutes on 2 cores)
+	$(BIN)/python -m pytest -rs -m launchers -k 'not [ray]' tests/launchers
+	$(RAY)/bin/python -m pytest -rs -m launchers -k '[ray]' tests/launchers
 
 check: $(STAMP) ## formatting, lint, types, YAML, and that every config composes
 	$(BIN)/ruff format --check .

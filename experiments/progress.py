@@ -29,7 +29,8 @@ class PlainLines:
 
     def left(self, epoch: int) -> float:
         """Seconds that the epochs after `epoch` take at the pace of those since the start."""
-        return (time.perf_counter() - self._start) / (epoch - self._done) * (self._epochs - epoch)
+        gone = epoch - self._done  # 0 if only the evaluation of this epoch was left
+        return (time.perf_counter() - self._start) / gone * (self._epochs - epoch) if gone else 0.0
 
 
 class LiveLine:

@@ -53,6 +53,7 @@ def test_a_run_that_goes_on_counts_from_where_it_was(monkeypatch: pytest.MonkeyP
     display = PlainLines("", 10, 6.5)
     assert display.left(7) == 6.0
     monkeypatch.undo()
+    assert PlainLines("", 10, 7.0).left(7) == 0.0
     monkeypatch.setattr(sys, "stdout", Terminal())
     with progress("", 4, 3, 7, parallel=False) as line:
         assert isinstance(line, LiveLine)
