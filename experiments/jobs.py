@@ -19,6 +19,7 @@ from experiments.launcher import ProcessLauncher
 from experiments.records import Store
 from experiments.references import Cell
 from experiments.signals import stopped, stopping
+from experiments.summary import note_of
 
 Record = dict[str, Any]
 Task = Callable[[DictConfig, Path], object]
@@ -53,13 +54,13 @@ class Jobs:
         self.begun: set[str] = set()
         self.errors: dict[str, str] = {}
 
-    def state_of(self, key: str, record: Record | None) -> str:
-        """What to call the state of a run that has this record, None if it has none or an older one."""
-        if record is not None:
-            return str(record["status"])
-        if key not in self.errors:
-            return "not run"
-        return "killed" if key in running.noted(self._store.folder) else "failed"
+    def end_of(self, cell: Cell) -> tuple[str, Record | None, str]:
+        """The state of the cell's run, its record, if it has one that says so, and what else there is to say of it."""
+        if cell.key in self.errors:
+            killed = cell.key in running.noted(self._store.folder)
+            return "killed" if killed else "failed", None, self.errors[cell.key]
+        record = self._store.get(cell.key)
+        return record["status"] if record else "not run", record, note_of(record, cell.key in self.begun)
 
     @property
     def stopped(self) -> str:

@@ -17,12 +17,12 @@ from experiments.jobs import Jobs, Task
 from experiments.presets import Axes, Draft
 from experiments.records import Store, needs_training
 from experiments.references import Cell, Reference, literal
-from experiments.summary import already, note_of, print_summary, unused
+from experiments.summary import already, print_summary, unused
 from experiments.validate import validate
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 GROUP_LENGTH = 128  # W&B's limit
-Record = dict[str, Any]
+FAILED, LEFT = ("failed", "killed"), ("preempted", "not run")
 
 
 def register() -> None:
@@ -138,26 +138,21 @@ def check(blocks: Sequence[Sequence[Draft]], compose: Compose) -> None:
 
 
 def report(cells: Sequence[Cell], reasons: Sequence[str], jobs: Jobs, store: Store) -> None:
-    """Print the summary; raise SystemExit(1) if a run failed or could not be started, another code after a signal."""
-    records = [None if cell.key in jobs.errors else store.get(cell.key) for cell in cells]
-    states = [jobs.state_of(cell.key, record) for cell, record in zip(cells, records, strict=True)]
-    notes = [
-        jobs.errors.get(c.key) or note_of(record, c.key in jobs.begun) for c, record in zip(cells, records, strict=True)
-    ]
-    rows = [
-        (c.name, c.key, state, record, note)
-        for c, state, record, note in zip(cells, states, records, notes, strict=True)
-    ]
+    """Print the summary; raise SystemExit(1) if a run is not over, another code after a signal."""
+    ends = [jobs.end_of(cell) for cell in cells]
+    rows = [(cell.name, cell.key, *end) for cell, end in zip(cells, ends, strict=True)]
     print_summary([*rows, *(("", "", "not run", None, reason) for reason in reasons)])
-    for cell, state in zip(cells, states, strict=True):
-        if state in ("failed", "killed") and (path := store.log_path(cell.config)).exists():
+    for cell, (state, _, _) in zip(cells, ends, strict=True):
+        if state in FAILED and (path := store.log_path(cell.config)).exists():
             print(f"{cell.name} [{cell.key[:4]}]: see {path}")
-    failed = len(states) - states.count("done") - states.count("diverged")
-    if failed or reasons:
-        print(f"{failed} of {len(cells)} runs failed and {len(reasons)} could not be started", flush=True)
+    failed = sum(state in FAILED for state, _, _ in ends)
+    left = sum(state in LEFT for state, _, _ in ends)
+    if failed or left or reasons:
+        others = f" and {len(reasons)} could not be started" if reasons else ""
+        print(f"{failed} of {len(cells)} runs failed, {left} are left{others}; the same command goes on", flush=True)
     if jobs.stopped:
-        print(f"the sweep was stopped by {jobs.stopped}; the same command goes on", flush=True)
+        print(f"the sweep was stopped by {jobs.stopped}", flush=True)
     if jobs.stopped in signal.Signals.__members__:
         raise SystemExit(128 + signal.Signals[jobs.stopped])
-    if failed or reasons:
+    if failed or left or reasons:
         raise SystemExit(1)

@@ -85,7 +85,7 @@ def test_failed_and_diverged_runs_do_not_end_a_search(tmp_path: Path, capsys: py
     assert search(modes, f"results_dir={tmp_path}", "hydra.sweeper.n_trials=8") == 1
     found = {(run["config"]["model"]["kwargs"]["mode"], run["status"]) for run in records_in(tmp_path)}
     assert found == {("ok", "done"), ("diverge", "diverged"), ("raise", "failed")}
-    assert "runs failed and 0 could not be started" in capsys.readouterr().out
+    assert "runs failed, 0 are left" in capsys.readouterr().out
 
 
 def test_several_trials_at_a_time_go_to_the_launcher_together(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_sweep_goes_on_past_a_failing_and_a_diverging_run_and_exits_with_1(
     statuses = {r["config"]["model"]["kwargs"]["mode"]: r["status"] for r in records_in(tmp_path)}
     assert statuses == {"raise": "failed", "diverge": "diverged", "ok": "done"} and len(records_in(tmp_path)) == 6
     out = capsys.readouterr().out
-    assert "2 of 6 runs failed and 0 could not be started" in out
+    assert "2 of 6 runs failed, 0 are left" in out
     *_, first_log, second_log, _ = lines = out.splitlines()
     summary = [line.split() for line in lines[-9:-3]]
     for line in (first_log, second_log):
@@ -44,7 +44,7 @@ def test_five_of_eight_runs_are_done_though_one_diverges_one_raises_and_one_is_k
     arguments = [*TOY, "model.target=toy_runs:Fragile", f"+model.kwargs.mended={mended}", f"results_dir={tmp_path}"]
     sweep = ["-m", *arguments, "+model.kwargs.mode=diverge,kill,stumble,ok,a,b,c,d", f"hydra/launcher={launcher}"]
     code, out = run_command(*sweep, "hydra.launcher.n_jobs=2")
-    assert code == 1 and "2 of 8 runs failed and 0 could not be started" in out
+    assert code == 1 and "2 of 8 runs failed, 0 are left" in out
     assert states(out) == ["diverged", "killed", "failed", "done", "done", "done", "done", "done"]
     statuses = sorted(record["status"] for record in records_in(tmp_path))
     assert statuses == ["diverged", "done", "done", "done", "done", "done", "failed"]
