@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from experiments import cell
 from experiments.explain import explain, is_mistake
+from experiments.place import Place
 from experiments.records import identity
 from experiments.validate import validate
 
@@ -19,7 +20,7 @@ def run(cfg: DictConfig, overrides: Sequence[str]) -> str:
     torch.set_num_threads(1)  # runs may set another number
     try:
         validate(cfg)
-        cell.recorded(cfg, identity(cfg), cell.Place(overrides, sweep=True, parallel=True))
+        cell.recorded(cfg, identity(cfg), Place(overrides, sweep=True, parallel=True))
     except Exception as error:
         return explain(error) if is_mistake(error) else "".join(traceback.format_exception_only(error)).strip()
     return ""

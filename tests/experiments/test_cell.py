@@ -12,7 +12,7 @@ import torch
 from toy_runs import ADAPTED, PROBED, TOY, Net, command, compose, records_in
 
 import dlrt
-from experiments import cell, evaluation
+from experiments import cell, evaluation, execution
 from experiments.evaluation import accuracy
 from experiments.records import Store, identity, key_of, name_of
 
@@ -149,7 +149,7 @@ def test_tuning_never_looks_at_the_test_data(tmp_path: Path, monkeypatch: pytest
         return accuracy(net, data, part, cfg)
 
     monkeypatch.setattr(evaluation, "accuracy", recorded)
-    monkeypatch.setattr(cell, "accuracy", recorded)
+    monkeypatch.setattr(execution, "accuracy", recorded)
     assert command(*TOY, "trainer.select=tuning", f"results_dir={tmp_path}") == 0
     final = only_record(tmp_path)["final"]
     assert final["test_accuracy"] is None and final["val_accuracy"] > 0
