@@ -142,7 +142,7 @@ class Run:
         if error is not None:
             self.record["error"] = {
                 "kind": type(error).__name__,
-                "message": str(error),
+                "message": f"sys.exit({error}) was called" if isinstance(error, SystemExit) else str(error),
                 "epoch": self.epoch,
                 "layer": getattr(error, "layer", None),
                 "traceback": "".join(traceback.format_exception(error)),
