@@ -11,6 +11,7 @@ name. Seeds are innermost. A value may be taken from the records of earlier bloc
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ from experiments.references import Cell, RecordOf, Reference, Unresolved, litera
 
 Draft = dict[str, str | Reference]  # one cell: the override of each key, or where its value comes from
 Axes = dict[str, list[str]]  # overrides by key, e.g. {"tau": ["tau=0.05", "tau=0.1"]}
+LARGEST = 100_000  # runs of a sweep
 ONE_AT_A_TIME = ("experiment", "protocol", "budget")
 
 
@@ -114,7 +116,7 @@ def axes(arguments: Sequence[str], parser: OverridesParser | None = None) -> Axe
 
     Raises:
         hydra.errors.OverrideParseException: an argument is no override.
-        ConfigError: a sweep without a finite list of values.
+        ConfigError: a sweep without a finite list of values, or with too many runs.
     """
     found: Axes = {}
     for override in (parser or OverridesParser.create()).parse_overrides(list(arguments)):
@@ -122,9 +124,12 @@ def axes(arguments: Sequence[str], parser: OverridesParser | None = None) -> Axe
             found[override.key_or_group] = [str(override.input_line)]
         elif override.is_discrete_sweep():
             element = override.get_key_element()
-            found[override.key_or_group] = [f"{element}={v}" for v in override.sweep_string_iterator()]
+            values = itertools.islice(override.sweep_string_iterator(), LARGEST + 1)  # a range may have any length
+            found[override.key_or_group] = [f"{element}={v}" for v in values]
         else:
             raise ConfigError(f"{override.input_line}: a sweep needs its values one by one, as in a=1,2")
+    if math.prod(map(len, found.values())) > LARGEST:
+        raise ConfigError(f"{' '.join(arguments)}: more than {LARGEST} runs; give fewer values")
     return found
 
 

@@ -389,3 +389,9 @@ def provisional_cells(name: str, protocol: str, results_dir: Path) -> set[tuple[
         for drafts in plan(compose_quickly, given).blocks:
             cells += [presets.provisional(draft, unique(cells), compose_quickly) for draft in drafts]
     return {(cell.name, cell.key) for cell in cells}
+
+
+@pytest.mark.parametrize("line", [("seed=range(0,1000000000)",), ("seed=range(0,1000)", "tau=range(0.001,0.5,0.001)")])
+def test_a_sweep_has_an_end(line: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"seed=range.*: more than 100000 runs; give fewer values"):
+        presets.axes(line)
