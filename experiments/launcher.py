@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from experiments.config import ConfigError
 from experiments.workers import Pool
 
 NAME = "hydra_plugins.dlrt.ProcessLauncher"
@@ -28,7 +30,10 @@ class ProcessLauncher(Launcher):
     """Runs jobs in worker processes, which are used again: torch is imported, and data are read, once in each.
 
     Args:
-        n_jobs: jobs at a time.
+        n_jobs: jobs at a time; -1: as many as there are cores.
+
+    Raises:
+        ConfigError: another number.
     """
 
     config: DictConfig
@@ -36,7 +41,9 @@ class ProcessLauncher(Launcher):
     task_function: TaskFunction
 
     def __init__(self, n_jobs: int = 1) -> None:
-        self.n_jobs = n_jobs
+        if not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):
+            raise ConfigError(f"hydra.launcher.n_jobs={n_jobs}: give at least 1, or -1 for one on every core")
+        self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
         self._pool: Pool | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

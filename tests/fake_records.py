@@ -70,7 +70,7 @@ def record(
         "config": run,
         "history": history,
         "final": final(accuracy, rank) if done else None,
-        "error": None if done else {"kind": "Divergence", "message": "loss is not finite"},
+        "error": None if done else {"kind": "Divergence", "message": "loss is not finite", "layer": None},
         "timing": {"started": "2026-01-01T00:00:00Z", "seconds": 60.0 + seed},
         "provenance": {
             "commit": "abcdef0123456789",
