@@ -19,6 +19,7 @@ from experiments.execution import execute
 from experiments.joblog import logging_to, news
 from experiments.loggers import make_logger
 from experiments.ongoing import Run
+from experiments.output import patient
 from experiments.place import Place
 from experiments.records import Store, identity, key_of, name_of, needs_training
 from experiments.signals import Preempted, stoppable
@@ -28,6 +29,7 @@ from experiments.validate import validate
 Record = dict[str, Any]
 
 
+@patient()
 def run(cfg: DictConfig, stop_file: Path | None = None) -> None:
     """Hydra's task: one run, alone or as a cell of a sweep, which `stop_file` stops.
 
@@ -100,31 +102,32 @@ def train(
     """Train the run `config` as `cfg` says, from a snapshot if there is one, write its record and return it."""
     options: dict[str, Any] = OmegaConf.to_container(cfg.logger)  # type: ignore[assignment]
     names = {"group": options["group"] or name_of(config), "name": name_of(config)}
-    first = next(snapshots, None)
-    id = first.state["run"]["id"] if first else f"{key_of(config)}-{uuid.uuid4().hex[:8]}"
-    snapshots = snapshots if first is None else chain([first], snapshots)
-    with (
-        logging_to(store.log_path(config)),
-        make_logger(options, **names, config=config, id=id, results_dir=cfg.results_dir) as logger,
-        stoppable(place.stop_file) as stop,
-    ):
-        this = Run(config, id, store.folder, logger, checkpoints, cfg.checkpoint_seconds, stop)
-        this.note()
-        try:
-            execute(cfg, this, store, place, snapshots)
-            this.close("done")
-        except Divergence as error:
-            this.close("diverged", error)
-        except Preempted as error:
-            this.close("preempted", error)
-        except (Exception, SystemExit) as error:  # a user's own network may call sys.exit
-            this.close("failed", error)
-            news.info(this.record["error"]["traceback"])
-        store.write(this.record)
-        news.info(outcome(this.record))
-        logger.finish(this.record)
+    with logging_to(store.log_path(config)), stoppable(place.stop_file) as stop:
+        first = next(snapshots, None)
+        id = first.state["run"]["id"] if first else f"{key_of(config)}-{uuid.uuid4().hex[:8]}"
+        with make_logger(options, **names, config=config, id=id, results_dir=cfg.results_dir) as logger:
+            this = Run(config, id, store.folder, logger, checkpoints, cfg.checkpoint_seconds, stop)
+            attempt(cfg, this, store, place, snapshots if first is None else chain([first], snapshots))
+            store.write(this.record)
+            news.info(outcome(this.record))
+            logger.finish(this.record)
     end(this, cfg, place)
     return this.record
+
+
+def attempt(cfg: DictConfig, this: Run, store: Store, place: Place, snapshots: Iterator[Snapshot]) -> None:
+    """Do what the run is for, and note how that ended."""
+    this.note()
+    try:
+        execute(cfg, this, store, place, snapshots)
+        this.close("done")
+    except Divergence as error:
+        this.close("diverged", error)
+    except Preempted as error:
+        this.close("preempted", error)
+    except (Exception, SystemExit) as error:  # a user's own network may call sys.exit
+        this.close("failed", error)
+        news.info(this.record["error"]["traceback"])
 
 
 def end(this: Run, cfg: DictConfig, place: Place) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -52,8 +52,7 @@ class Checkpoints:
     def write(self, snapshot: Snapshot) -> bool:
         """Keep the snapshot, and of the earlier ones the last; whether that could be done: a full disk stops no run."""
         place = self.folder / f"step-{snapshot.step:08}"
-        if place.exists():
-            return True
+        shutil.rmtree(place, ignore_errors=True)  # a damaged one, where a training comes by for the second time
         try:
             with creating(place) as folder:
                 _save(snapshot.weights, folder / "last.safetensors", snapshot.ranks)
@@ -63,7 +62,8 @@ class Checkpoints:
         except (OSError, SafetensorError, RuntimeError) as error:
             log.warning("no checkpoint could be written, the run goes on without (%s)", _first_line(error))
             return False
-        for old in self._places()[KEPT:]:
+        left_by_killed = self.folder.glob(".*")
+        for old in (*self._places()[KEPT:], *left_by_killed):
             shutil.rmtree(old, ignore_errors=True)
         return True
 
@@ -84,17 +84,23 @@ class Checkpoints:
 
 
 def _save(tensors: dict[str, Tensor], path: Path, ranks: dict[str, int]) -> None:
-    separate = {name: x.detach().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
-    save_file(separate, path, metadata={"ranks": json.dumps(ranks)})
+    """Copies on the CPU: tied tensors share no memory there, and a GPU that is full has no place for them."""
+    copies = {
+        name: x.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for name, x in tensors.items()
+    }
+    save_file(copies, path, metadata={"ranks": json.dumps(ranks)})
+    path.chmod(0o644)  # for others who share the folder
 
 
 def _read(place: Path) -> Snapshot:
-    best = place / "best.safetensors"
+    last, best = place / "last.safetensors", place / "best.safetensors"
     state = torch.load(place / "state.pt", map_location="cpu", weights_only=True)
-    if state.get("format") != FORMAT:
-        raise ValueError(f"it has format {state.get('format')}, and this version reads {FORMAT}")
-    weights = load_file(place / "last.safetensors")
-    return Snapshot(int(place.name.partition("-")[2]), weights, load_file(best) if best.exists() else None, {}, state)
+    if best.exists() != (state["best"] is not None):
+        raise ValueError("the weights of the best epoch are missing")
+    with safe_open(last, "pt") as file:
+        ranks = json.loads(file.metadata()["ranks"])
+    step = int(place.name.partition("-")[2])
+    return Snapshot(step, load_file(last), load_file(best) if best.exists() else None, ranks, state)
 
 
 def _first_line(error: Exception) -> str:

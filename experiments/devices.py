@@ -37,7 +37,8 @@ def _claim() -> tuple[int, FileLock]:
     folder = Path(tempfile.gettempdir()) / f"dlrt-gpus-{getpass.getuser()}"
     folder.mkdir(exist_ok=True)
     names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-    for runs, (index, gpu) in itertools.product(itertools.count(), enumerate(names)):
+    places = ((runs, index, gpu) for runs in itertools.count() for index, gpu in enumerate(names))
+    for runs, index, gpu in places:
         lock = FileLock(folder / f"{gpu}.{runs}.lock")
         try:
             lock.acquire(timeout=0)

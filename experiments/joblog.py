@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.secrets import redacted
@@ -17,6 +17,10 @@ class JobLog(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
+
+    def close(self) -> None:
+        with suppress(OSError):  # of what could not be written before
+            super().close()
 
     def format(self, record: logging.LogRecord) -> str:
         return str(redacted(super().format(record)))

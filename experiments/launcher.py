@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from experiments.config import ConfigError
-from experiments.workers import Pool
+from experiments.workers import Pool, portable
 
 NAME = "hydra_plugins.dlrt.ProcessLauncher"
 
@@ -90,10 +90,13 @@ def execute(config: DictConfig, task_function: TaskFunction, callbacks: Callback
     version.setbase("1.3")
     setup_globals()
     HydraConfig.instance().set_config(config)
-    return run_job(
+    done = run_job(
         hydra_context=HydraContext(None, callbacks),  # type: ignore[arg-type]
         config=config,
         task_function=task_function,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
+    if done.status == JobStatus.FAILED:
+        done._return_value = portable(done._return_value)
+    return done

@@ -73,7 +73,6 @@ class WandbLogger(Logger):
     def _start(self, wanted: str | None, directory: Path, given: dict[str, Any]) -> None:
         import wandb
 
-        logging.getLogger("wandb").propagate = False  # it has a log of its own
         directory.mkdir(parents=True, exist_ok=True)  # W&B writes to the system's temporary folder otherwise
         settings = wandb.Settings(
             silent=True,
@@ -107,6 +106,8 @@ class WandbLogger(Logger):
         """Writes `status` and `final/<figure>` to the summary, the ranks' picture to the last epoch; ends the run."""
         self._guard(lambda: self._run.summary.update(_summary(record)))
         self._guard(lambda: self._draw_ranks(record))
+        if record["status"] == "preempted":
+            self._guard(lambda: self._run.mark_preempting())  # an agent of a sweep goes on with it
         self.close(failed=record["status"] not in ("done", "diverged"))
 
     def _draw_ranks(self, record: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ class Pool:
 
     def start(self, job: Any, call: Callable[..., Any], *arguments: Any) -> None:
         """Let an idle worker call `call(*arguments)`, which are pickled; `job` is what `ended` names it by."""
+        self._workers = [worker for worker in self._workers if worker.job is not None or worker.process.is_alive()]
         worker = next((worker for worker in self._workers if worker.job is None), None)
         if worker is None:
             worker = _hired(self._quiet)
@@ -109,11 +110,13 @@ def _serve(connection: Connection, quiet: bool) -> None:
                 result = call(*arguments)
             except Exception as error:
                 result = error
-            connection.send_bytes(_pickled(result))
+            connection.send(portable(result))
 
 
-def _pickled(result: Any) -> bytes:
+def portable(result: Any) -> Any:
+    """The result if it survives pickling, else an error with its text: exceptions of a user's own may not."""
     try:
-        return pickle.dumps(result)
-    except Exception:  # an exception of the user's that cannot be pickled
-        return pickle.dumps(RuntimeError(f"{type(result).__name__}: {result}"))
+        pickle.loads(pickle.dumps(result))
+    except Exception:
+        return RuntimeError(f"{type(result).__name__}: {result}")
+    return result

@@ -2,17 +2,23 @@
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from fake_wandb import Server
 from matplotlib import pyplot
 from PIL import Image
+from wandb.sdk.lib.service import service_process
 
+from experiments import loggers
 from experiments.loggers import logged_in, make_logger
 
 WANDB = {"name": "wandb", "mode": None, "project": "dlrt-test", "entity": None, "dir": None}
@@ -21,7 +27,7 @@ CLI = Path(sys.executable).with_name("wandb")
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for variable in ("WANDB_API_KEY", "WANDB_MODE"):
+    for variable in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_RUN_ID", "WANDB_SERVICE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
     yield
@@ -47,6 +53,27 @@ def log_one(results_dir: Path, seed: int) -> None:
         logger.log_epoch(epoch_row(1, 9))
         logger.log_epoch(epoch_row(2, 7))
         logger.finish(run_record(seed))
+
+
+def log_epochs(results_dir: Path, epochs: int, id: str) -> None:
+    """What a run of so many epochs logs, those of its earlier stretches first."""
+    with make_logger(WANDB, group="sweep", name="run", config={}, results_dir=results_dir, id=id) as logger:
+        for epoch in range(1, epochs + 1):
+            logger.log_epoch(epoch_row(epoch, 3))
+        logger.finish(run_record(0))
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in inspect(file).splitlines()]
+    return [line["history"]["item"] for line in lines if line["type"] == "history"]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with Server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        yield server
 
 
 def inspect(file: Path, *options: str) -> str:
@@ -215,3 +242,127 @@ def test_a_login_means_online_unless_a_mode_is_given(
 def test_an_unknown_logger_is_named() -> None:
     with pytest.raises(ValueError, match="none or wandb, got 'tensorboard'"):
         make_logger({"name": "tensorboard"}, group="g", name="n", config={})
+
+
+def test_a_run_that_goes_on_is_the_same_wandb_run_with_every_epoch_once(server: Server, tmp_path: Path) -> None:
+    log_epochs(tmp_path, 2, id="stays")
+    log_epochs(tmp_path, 4, id="stays")
+    (rows,) = server.rows.values()
+    assert server.rows.keys() == {"stays"}
+    assert [(row["epoch"], row["_step"]) for row in rows.values()] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+
+
+def test_of_a_run_that_goes_on_offline_the_last_folder_is_the_whole_run(server: Server, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as offline:
+        offline.setenv("WANDB_MODE", "offline")
+        log_epochs(tmp_path, 2, id="stays")
+        time.sleep(1)  # the folders' names have the second
+        log_epochs(tmp_path, 4, id="stays")
+    wandb.teardown()
+    *_, last = offline_files(tmp_path)
+    assert [row["epoch"] for row in rows_of(last)] == [1, 2, 3, 4]
+    subprocess.run([CLI, "sync", last.parent], check=True, capture_output=True, cwd=tmp_path)
+    assert [row["epoch"] for row in server.rows["stays"].values()] == [1, 2, 3, 4]
+
+
+def test_an_agents_run_id_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "agents")
+    log_epochs(tmp_path, 1, id="ours")
+    (file,) = offline_files(tmp_path)
+    assert file.name == "run-agents.wandb"
+
+
+def test_a_service_that_dies_costs_its_run_one_warning_and_the_next_nothing(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with make_logger(WANDB, group="sweep", name="run", config={}, results_dir=tmp_path, id="first") as logger:
+        logger.log_epoch(epoch_row(1, 3))
+        (service,) = services()
+        os.kill(service, signal.SIGKILL)
+        os.waitpid(service, 0)
+        for epoch in range(2, 50):
+            logger.log_epoch(epoch_row(epoch, 3))
+        logger.finish(run_record(0))
+    log_epochs(tmp_path, 2, id="second")
+    (file,) = tmp_path.glob("wandb/offline-*/run-second.wandb")
+    assert [row["epoch"] for row in rows_of(file)] == [1, 2]
+    (warning,) = warnings_in(caplog)
+    assert warning.startswith("W&B stopped logging run, the run goes on: ")
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    ours = (record for record in caplog.records if record.name == "experiments.loggers")
+    return [record.getMessage() for record in ours if record.levelno == logging.WARNING]
+
+
+def services() -> list[int]:
+    """The processes of W&B that this one started."""
+    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "wandb-core" in line]
+
+
+@pytest.mark.parametrize("program", ["exit 1", "sleep 5"])
+def test_a_service_that_does_not_start_is_one_warning(
+    program: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    core = tmp_path / "wandb-core"
+    core.write_text(f"#!/bin/sh\n{program}\n")
+    core.chmod(0o755)
+    monkeypatch.setattr(service_process, "get_core_path", lambda: str(core))
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "0.3")
+    log_epochs(tmp_path, 2, id="run")
+    (warning,) = warnings_in(caplog)
+    assert warning.startswith("W&B stopped logging run, the run goes on: ")
+
+
+def test_the_service_of_another_process_that_is_gone_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_SERVICE", f"3-1-unix-{tmp_path}/gone")
+    log_epochs(tmp_path, 2, id="run")
+    failed = f"Failed to connect to service on socket {tmp_path}/gone"
+    assert warnings_in(caplog) == [f"W&B stopped logging run, the run goes on: {failed}"]
+
+
+def test_a_server_that_does_not_answer_means_offline(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loggers, "SERVER_PATIENCE", 1.0)
+    server.gone = True
+    start = time.monotonic()
+    log_epochs(tmp_path, 2, id="run")
+    assert time.monotonic() - start < 15
+    (warning,) = warnings_in(caplog)
+    assert warning.startswith("W&B does not answer, run is logged offline for `wandb sync`: ")
+    (file,) = offline_files(tmp_path)
+    assert [row["epoch"] for row in rows_of(file)] == [1, 2]
+
+
+def test_a_server_that_goes_away_holds_up_the_end_of_a_run_for_so_long_only(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(loggers, "UPLOAD_PATIENCE", 1.0)
+    start = time.monotonic()
+    with make_logger(WANDB, group="sweep", name="run", config={}, results_dir=tmp_path, id="run") as logger:
+        logger.log_epoch(epoch_row(1, 3))
+        server.gone = True
+        logger.log_epoch(epoch_row(2, 3))
+        logger.finish(run_record(0))
+    assert time.monotonic() - start < 15
+    assert warnings_in(caplog) == ["W&B stopped logging run, the run goes on: Timed out finishing run."]
+    (file,) = tmp_path.glob("wandb/run-*/*.wandb")
+    assert [row["epoch"] for row in rows_of(file)] == [1, 2]  # for `wandb sync`
+
+
+def test_no_secret_is_in_what_wandb_gets(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATA_TOKEN", "s3cretword")
+    monkeypatch.setattr(sys, "argv", ["run.py", "+data.kwargs.token=s3cretword"])
+    config = {"data": {"kwargs": {"token": "s3cretword"}}}
+    with make_logger(WANDB, group="sweep", name="run", config=config, results_dir=tmp_path, id="run") as logger:
+        logger.log_epoch(epoch_row(1, 3))
+        logger.finish(run_record(0))
+    wandb.teardown()
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert "token" in server.configs["run"] and files
+    for text in [server.configs["run"].encode(), *files]:
+        assert b"s3cretword" not in text and b"k" * 40 not in text
