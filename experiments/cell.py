@@ -27,6 +27,7 @@ from experiments.summary import already, label, outcome, unused
 from experiments.validate import validate
 
 Record = dict[str, Any]
+ANEW = "all", "failed"  # what made it fail may have been mended, and have been wrong from the start
 
 
 @patient()
@@ -61,14 +62,14 @@ def recorded(cfg: DictConfig, config: dict[str, Any], place: Place) -> Record:
             print(already(record), flush=True)
             return record
         checkpoints = Checkpoints(store.folder / "checkpoints" / key)
-        return train(cfg, config, store, place, checkpoints, unfinished(checkpoints, record))
+        return train(cfg, config, store, place, checkpoints, unfinished(checkpoints, record, cfg.rerun))
 
 
-def unfinished(checkpoints: Checkpoints, record: Record | None) -> Iterator[Snapshot]:
-    """The snapshots of a training that has not ended: a killed one may leave them behind after its record."""
-    ended = record is not None and record["status"] in ("done", "diverged")
+def unfinished(checkpoints: Checkpoints, record: Record | None, rerun: str) -> Iterator[Snapshot]:
+    """The snapshots of a training that is to go on: not those that one has left behind that is to be done again."""
+    over = record is not None and (record["status"] in ("done", "diverged") or (rerun, record["status"]) == ANEW)
     for snapshot in checkpoints.readable():
-        if record is None or not ended or snapshot.state["run"]["timing"]["started"] > record["timing"]["started"]:
+        if record is None or not over or snapshot.state["run"]["timing"]["started"] > record["timing"]["started"]:
             yield snapshot
 
 

@@ -13,6 +13,7 @@ from toy_runs import ADAPTED, PROBED, TOY, Net, command, compose, records_in
 
 import dlrt
 from experiments import cell, evaluation, execution
+from experiments.checkpoints import Snapshot
 from experiments.evaluation import accuracy
 from experiments.records import Store, identity, key_of, name_of
 
@@ -199,6 +200,35 @@ def test_a_terminated_run_is_recorded_as_preempted(launcher: str, tmp_path: Path
     assert (record["status"], record["error"]["kind"]) == ("preempted", "Preempted")
     assert len(record["history"]) >= 1
     assert len(list((tmp_path / "checkpoints" / record["key"]).iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "rerun", "goes_on"),
+    [
+        (None, "failed", True),
+        (None, "all", True),
+        ("preempted", "failed", True),
+        ("preempted", "all", True),  # a scheduler that queues it again repeats the command
+        ("failed", "failed", True),
+        ("failed", "all", False),
+        ("diverged", "diverged", False),
+        ("done", "all", False),
+    ],
+)
+def test_a_run_goes_on_unless_it_is_to_be_done_again(status: str | None, rerun: str, goes_on: bool) -> None:
+    def snapshot(started: str) -> Snapshot:
+        return Snapshot(1, {}, None, {}, {"run": {"timing": {"started": started}}})
+
+    class Kept:
+        def readable(self) -> Any:
+            yield snapshot("2026-01-01T00:00:00")
+
+    def taken(started: str) -> bool:
+        record = None if status is None else {"status": status, "timing": {"started": started}}
+        return bool(list(cell.unfinished(Kept(), record, rerun)))  # type: ignore[arg-type]
+
+    assert taken("2026-01-01T00:00:00") == goes_on
+    assert taken("2025-12-31T23:59:59")  # the record is an earlier attempt's
 
 
 def test_a_second_process_waits_for_the_run_and_does_not_train_it(tmp_path: Path) -> None:
