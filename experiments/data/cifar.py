@@ -80,9 +80,9 @@ def _obtain(name: str, root: Path | None, source: str | None) -> tuple[Part, Par
         train, test, found = cifar_batches.obtain(listed, folder)
     except Unavailable as tried:
         raise ValueError(
-            f"{TITLES[name]} was not found and could not be fetched:"
-            f"\n  image folder: {_no_folder(root, source)}\n  {tried}\n"
-            f"Give data.root=FOLDER with {LAYOUT}, or put torchvision's folder {listed.base_folder} into {folder}."
+            f"{TITLES[name]} was not found and could not be fetched (image folder: {_no_folder(root, source)}; "
+            f"{tried}): give data.root=FOLDER with {LAYOUT}, or put torchvision's folder {listed.base_folder} "
+            f"into {folder}"
         ) from tried
     return train, test, f"{TITLES[name]}, {found}"
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+LARGEST_FILE = 160_000_000  # bytes; reading stops there: CIFAR-100's train has 155 million, train-images-idx3 47
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # torchvision's folder and class names
 
 SHA256 = {
@@ -85,9 +86,9 @@ def _find(folder: Path, name: str) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except PermissionError as error:
-        raise Unavailable(f"{path.name} may not be read ({error.strerror})") from error
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(LARGEST_FILE)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it") from error
+    except OSError as error:
+        raise Unavailable(f"{path.name} cannot be read ({error.strerror})") from error

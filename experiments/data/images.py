@@ -95,7 +95,8 @@ def described(mode: str, size: tuple[int, int]) -> str:
 
 
 def _unreadable(path: str, error: Exception) -> ValueError:
-    return ValueError(f"{path} cannot be read as an image ({error}): replace or delete it")
+    reason = " ".join(str(error).split())
+    return ValueError(f"{path} cannot be read as an image ({reason}): replace or delete it")
 
 
 def image_files(folder: str | Path) -> list[tuple[str, int]]:

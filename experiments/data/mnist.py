@@ -94,11 +94,9 @@ def _fetch(dataset: str, destination: Path, reasons: list[str]) -> tuple[dict[st
         else:
             store(files, destination)
             return files, source
-    tried = "".join(f"\n  {reason}" for reason in reasons)
     raise ValueError(
-        f"{FOLDERS[dataset]} was not found and could not be fetched:{tried}\n"
-        f"Put its files {', '.join(SHA256[dataset])} (raw or .gz) into {destination}, "
-        "or set DLRT_DATA to the folder that holds them."
+        f"{FOLDERS[dataset]} was not found and could not be fetched ({'; '.join(reasons)}): put its files "
+        f"{', '.join(SHA256[dataset])} (raw or .gz) into {destination}, or set DLRT_DATA to the folder that holds them"
     )
 
 

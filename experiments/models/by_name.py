@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from experiments.importing import resolve
+from experiments.importing import call
 
 
 def build(target: str, /, **kwargs: Any) -> nn.Module:
@@ -12,7 +12,7 @@ def build(target: str, /, **kwargs: Any) -> nn.Module:
 
     Raises ValueError if it cannot be imported, does not take `kwargs`, or returns no nn.Module.
     """
-    model = resolve(target, kwargs)(**kwargs)
+    model = call(target, kwargs)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{target} returned a {type(model).__name__}: it must return a torch.nn.Module")
     return model

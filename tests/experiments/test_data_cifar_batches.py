@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import struct
 import tarfile
 
 import pytest
@@ -82,6 +83,16 @@ def test_a_file_with_a_wrong_md5_is_refused_before_it_is_unpickled(listed, tmp_p
         cifar_batches.obtain(listed, tmp_path)
     assert not (tmp_path / "executed").exists()
     assert (folder / "data_batch_2").read_bytes() == hostile
+
+
+def test_a_batch_whose_md5_is_right_runs_no_code_all_the_same(tmp_path, monkeypatch):
+    place = str(tmp_path / "executed").encode()
+    hostile = b"\x80\x02cio\nopen\nX" + struct.pack("<i", len(place)) + place + b"X\x01\x00\x00\x00w\x86R."
+    listed = tiny_images.expect(monkeypatch, CONTENT | {"data_batch_2": hostile})
+    tiny_images.write(tmp_path, CONTENT | {"data_batch_2": hostile})
+    with pytest.raises(ValueError, match=r"a batch of CIFAR names .*open, which could run code"):
+        cifar_batches.obtain(listed, tmp_path)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_missing_files_are_fetched_once_and_kept(listed, served, tmp_path):

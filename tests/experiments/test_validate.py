@@ -108,7 +108,19 @@ INVALID = [
     (["model.skip=[output]"], "on model=import: the pattern 'output' matches no layer"),
     (["weights=0123456789ab"], "weights=0123456789ab with init=orthonormal would be thrown away"),
     (["weights=0123456789ab", "init=svd"], "weights=0123456789ab: there is no file"),
-    (["+model.kwargs.mode=nan"], "the config holds nan or inf"),
+    (["+model.kwargs.mode=nan"], "model.kwargs.mode=nan: a record cannot hold it; give a finite number"),
+    (["trainer.batch_size=99999999999999999999"], "trainer.batch_size=99999999999999999999: give a number below 2⁶³"),
+    (["threads=1025"], "threads=1025: give at most 1024"),
+    (["checkpoint_seconds=-1"], "checkpoint_seconds=-1.0: give at least 0"),
+    (["checkpoint_seconds=nan"], "checkpoint_seconds=nan: give at least 0"),
+    (["on_error=stop"], "on_error=stop: choose one of continue, raise"),
+    (["objective=[test_accuracy]"], "objective=[test_accuracy]: did you mean 'val_accuracy'? choose one or more of"),
+    (["model.skip=[[a]]"], "model.skip=[['a']]: give a list of words, as in [a,b]"),
+    (["model.name=''"], "model.name='': records are named by it, so give 1 to 60 printable characters"),
+    ([f"data.name={61 * 'x'}"], "xx': records are named by it, so give 1 to 60 printable characters"),
+    (["model.name='a\nb'"], "records are named by it"),
+    (["weights=../../x", "init=svd"], "weights=../../x: give the key of a finished run, 12 hex digits"),
+    (["+data.kwargs.count=abc"], "count in kwargs is 'abc': toy_runs:clouds takes count: int"),
 ]  # fmt: skip
 
 
@@ -133,9 +145,9 @@ def test_a_results_dir_that_cannot_be_written_is_refused(tmp_path: Path) -> None
 
 def test_weights_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "bad.safetensors").write_bytes(b"junk")
-    with pytest.raises(ConfigError, match="weights=bad: cannot read"):
-        validate(compose(*TOY, "init=svd", "weights=bad", f"results_dir={tmp_path}"))
+    (tmp_path / "weights" / "0123456789ab.safetensors").write_bytes(b"junk")
+    with pytest.raises(ConfigError, match="weights=0123456789ab: cannot read"):
+        validate(compose(*TOY, "init=svd", "weights=0123456789ab", f"results_dir={tmp_path}"))
 
 
 def test_cuda_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
