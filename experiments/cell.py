@@ -85,7 +85,8 @@ def checked_alone(cfg: DictConfig) -> dict[str, Any]:
     """As `checked`, for a command line that describes one run; says which of its keys have no meaning."""
     hydra: Any = HydraConfig.get()
     if cfg.blocks:
-        raise ConfigError(f"experiment={hydra.runtime.choices.experiment} is a sweep of several runs: add -m")
+        name = hydra.runtime.choices.experiment
+        raise ConfigError(f"{f'experiment={name}' if name else 'blocks=…'} is a sweep of several runs: add -m")
     config = checked(cfg)
     for note in unused(config, presets.axes(hydra.overrides.task)):
         print(note)

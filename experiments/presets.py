@@ -32,7 +32,7 @@ from experiments.references import Cell, RecordOf, Reference, Unresolved, litera
 Draft = dict[str, str | Reference]  # one cell: the override of each key, or where its value comes from
 Axes = dict[str, list[str]]  # overrides by key, e.g. {"tau": ["tau=0.05", "tau=0.1"]}
 LARGEST = 100_000  # runs of a sweep
-ONE_AT_A_TIME = ("experiment", "protocol", "budget")
+ONE_AT_A_TIME = ("experiment", "protocol", "budget", "results_dir")
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ def axes(arguments: Sequence[str], parser: OverridesParser | None = None) -> Axe
             element = override.get_key_element()
             values = itertools.islice(override.sweep_string_iterator(), LARGEST + 1)  # a range may have any length
             found[override.key_or_group] = [f"{element}={v}" for v in values]
+            if not found[override.key_or_group]:
+                raise ConfigError(f"{override.input_line}: there is no such value; give at least one")
         else:
             raise ConfigError(f"{override.input_line}: a sweep needs its values one by one, as in a=1,2")
     if math.prod(map(len, found.values())) > LARGEST:

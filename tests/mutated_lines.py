@@ -83,6 +83,7 @@ NASTY = (  # for one run; " ; " stands between words
     *("--config-name", "--experimental-rerun=nope", "--cfg=job ; --info=all", "--info=x"),
 )
 NASTY_SWEEPS = (
+    *("results_dir=a,b", "seed=range(3,1)", "tau=glob(*)", "integrator=glob(nope*)", "hydra.sweeper.max_batch_size=-1"),
     *("tau=", "tau=,", "tau=0.1,", "tau=choice()", "tau=range(1)", "tau=range(0,1,0)", "tau=range(0,inf)"),
     *("tau=sort(1,a)", "tau=tag(interval(0,1))", "integrator=glob(ps*)"),
     *("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size=abc"),

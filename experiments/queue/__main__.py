@@ -23,6 +23,7 @@ from pathlib import Path
 
 from hydra import initialize_config_dir
 
+from experiments import trust
 from experiments.command import in_one_sentence
 from experiments.compose import hydra_compose_cell, remembering
 from experiments.config import CONF
@@ -59,7 +60,11 @@ def main(argv: Sequence[str]) -> int:
     start, given = time.monotonic(), options(argv)
     again = shlex.join(["python", "-m", "experiments.queue", *argv])
     out = given.out or Path(given.results_dir) / f"{given.file.stem}.jsonl"
-    with in_one_sentence(), initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+    with (
+        in_one_sentence(),
+        trust.naming([*argv, *read(given.file)]),
+        initialize_config_dir(version_base="1.3", config_dir=str(CONF)),
+    ):
         compose = remembering(hydra_compose_cell)
         overrides = [*given.overrides, f"results_dir={literal(given.results_dir)}"]
         lines = [line_of(text, overrides, compose) for text in read(given.file)]
