@@ -36,7 +36,7 @@ def test_dense_and_failed_runs_and_runs_without_epochs_are_kept_too(tmp_path: Pa
     kept.write(runs, tmp_path / "kept")
     dense, failed, empty = kept.read(tmp_path / "kept").values()
     assert [row["ranks"] for row in dense["history"]] == [{}, {}, {}]
-    assert failed["error"] == {"kind": "Divergence", "message": "loss is not finite"}
+    assert failed["error"] == {"kind": "Divergence", "message": "loss is not finite", "layer": None}
     assert empty["history"] == []
 
 
