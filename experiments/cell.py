@@ -3,6 +3,7 @@
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from experiments.joblog import logging_to, news
 from experiments.loggers import make_logger
 from experiments.ongoing import Run
 from experiments.output import patient
-from experiments.place import Place
+from experiments.place import Place, check_folder
 from experiments.records import Store, identity, key_of, name_of, needs_training
-from experiments.signals import Preempted, stoppable
+from experiments.signals import Preempted, Stop, stoppable
 from experiments.summary import already, label, outcome, unused
 from experiments.validate import validate
 
@@ -40,7 +41,8 @@ def run(cfg: DictConfig, stop_file: Path | None = None) -> None:
     """
     place = Place.of_hydra(stop_file)
     if place.sweep:
-        recorded(cfg, checked(cfg), place)
+        with suppress(Preempted):
+            recorded(cfg, checked(cfg), place)
         return
     with in_one_sentence():
         record = recorded(cfg, checked_alone(cfg), place)
@@ -56,10 +58,13 @@ def recorded(cfg: DictConfig, config: dict[str, Any], place: Place) -> Record:
         SystemExit: the run is no part of a sweep and was preempted.
     """
     store, key = Store(cfg.results_dir), key_of(config)
-    with store.lock(key):
+    before = store.get(key)
+    with store.lock(key, Stop(place.stop_file).check):
         record = store.get(key)
-        if record is not None and not needs_training(record, cfg.rerun):
+        by_another = record != before and record is not None and record["status"] != "preempted"
+        if record is not None and (by_another or not needs_training(record, cfg.rerun)):
             print(already(record), flush=True)
+            running.clear(store.folder, key)
             return record
         checkpoints = Checkpoints(store.folder / "checkpoints" / key)
         return train(cfg, config, store, place, checkpoints, unfinished(checkpoints, record, cfg.rerun))
@@ -84,6 +89,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
 def checked_alone(cfg: DictConfig) -> dict[str, Any]:
     """As `checked`, for a command line that describes one run; says which of its keys have no meaning."""
     hydra: Any = HydraConfig.get()
+    check_folder(hydra)
     if cfg.blocks:
         name = hydra.runtime.choices.experiment
         raise ConfigError(f"{f'experiment={name}' if name else 'blocks=…'} is a sweep of several runs: add -m")
@@ -142,8 +148,8 @@ def end(this: Run, cfg: DictConfig, place: Place) -> None:
     if record["status"] == "failed" and not place.sweep:
         print(record["error"]["traceback"], file=sys.stderr, flush=True)
     if record["status"] == "failed" and cfg.on_error == "raise" and place.stop_file is not None:
-        place.stop_file.write_text(f"on_error=raise, as {label(record)} failed")
-    if record["status"] == "preempted" and signum is not None:
+        signals.stop_sweep(place.stop_file, f"on_error=raise, as {label(record)} failed")
+    if signum is not None and (place.sweep or record["status"] == "preempted"):
         signals.pass_on(signum)
-        if not place.sweep:
-            sys.exit(128 + signum)
+    if signum is not None and record["status"] == "preempted" and not place.sweep:
+        sys.exit(128 + signum)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from experiments.output import first_line
 from experiments.storage import creating
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Checkpoints:
                     _save(snapshot.best, folder / "best.safetensors", {})
                 torch.save(snapshot.state | {"format": FORMAT}, folder / "state.pt")
         except (OSError, SafetensorError, RuntimeError) as error:
-            log.warning("no checkpoint could be written, the run goes on without (%s)", _first_line(error))
+            log.warning("no checkpoint could be written, the run goes on without (%s)", first_line(error))
             return False
         left_by_killed = self.folder.glob(".*")
         for old in (*self._places()[KEPT:], *left_by_killed):
@@ -73,7 +74,7 @@ class Checkpoints:
             try:
                 yield _read(place)
             except Exception as error:  # what a damaged file raises is anyone's guess
-                log.warning("the checkpoint %s cannot be read and is left out (%s)", place, _first_line(error))
+                log.warning("the checkpoint %s cannot be read and is left out (%s)", place, first_line(error))
 
     def clear(self) -> None:
         """Delete them all."""
@@ -101,7 +102,3 @@ def _read(place: Path) -> Snapshot:
         ranks = json.loads(file.metadata()["ranks"])
     step = int(place.name.partition("-")[2])
     return Snapshot(step, load_file(last), load_file(best) if best.exists() else None, ranks, state)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -46,3 +46,14 @@ def _claim() -> tuple[int, FileLock]:
             continue
         return index, lock
     raise AssertionError("there is no end to the numbers")
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """So many torch threads within, None: as many as there are; the next run of the process finds those of before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

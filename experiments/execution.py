@@ -4,14 +4,13 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 
 from experiments import build
 from experiments.checkpoints import Snapshot
 from experiments.data import Splits
-from experiments.devices import claimed
+from experiments.devices import claimed, threads
 from experiments.evaluation import SELECTED_BY, Row, accuracy
 from experiments.ongoing import Run
 from experiments.place import Place
@@ -30,10 +29,8 @@ Record = dict[str, Any]
 
 def execute(cfg: DictConfig, this: Run, store: Store, place: Place, snapshots: Iterator[Snapshot]) -> None:
     """Do what the run's task says on its device."""
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
     config = settled(cfg)
-    with claimed(cfg.device) as device:
+    with claimed(cfg.device) as device, threads(cfg.threads):
         this.record["provenance"] = provenance(device, place.overrides, place.sweep)
         data = build.data(config, device)
         this.record["provenance"]["data_source"] = data.source
@@ -54,8 +51,9 @@ def trained(
     this.total_steps = trainer["epochs"] * training.steps
     with progress(name, trainer["epochs"], training.steps, this.steps, parallel) as this.display:
         best = training.run(this)
-    this.record["final"] = final(training.net, data, trainer, best.row)
+    found = final(training.net, data, trainer, best.row)
     store.save_trained(this.record["key"], training.net, best.row["ranks"])
+    this.record["final"] = found
 
 
 def begun(this: Run, config: Record, store: Store, data: Splits) -> Training:

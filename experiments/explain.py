@@ -20,6 +20,7 @@ from yaml import YAMLError
 from experiments.config import CONF, AdaptersConfig, Config, ConfigError
 from experiments.importing import did_you_mean
 from experiments.launchers import not_installed
+from experiments.output import first_line
 
 NO_NAME = "Config group override must be"
 HYDRAS = ("hydra", "omegaconf", "yaml", "antlr4")  # packages in which an error is about what they were given
@@ -115,11 +116,6 @@ def is_hydras(error: BaseException) -> bool:
     others = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
     # with an error that a job raised in another process, Hydra's `return_value` is all that is left of its traceback
     return bool(others) and others[-1].partition(".")[0] in HYDRAS and not others[-1].endswith("return_value")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or what kind of error it is."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _unknown_option(file: str, options: Iterable[str]) -> str:

@@ -18,8 +18,9 @@ from experiments import running
 from experiments.launcher import ProcessLauncher
 from experiments.records import Store
 from experiments.references import Cell
-from experiments.signals import stopped, stopping
+from experiments.signals import stop_sweep, stopped, stopping
 from experiments.summary import note_of
+from experiments.workers import Died
 
 Record = dict[str, Any]
 Task = Callable[[DictConfig, Path], object]
@@ -39,8 +40,8 @@ class Job:
 class Jobs:
     """Runs cells through the launcher that `config` names, at most `size` at a time (None: all).
 
-    `begun`: the keys of the cells that the launcher was given; `errors`: by key, why a cell has no record of what
-    became of it, because its process died, say; `stopped`: why the sweep was stopped, or an empty text.
+    `begun`: the keys of the cells that the launcher was given; `errors`: by key, failed or killed, and why, of a cell
+    that has no record of what became of it; `stopped`: why the sweep was stopped, or an empty text.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class Jobs:
         self._launcher = Plugins.instance().instantiate_launcher(hydra_context, job, config)
         self._number = 0
         self.begun: set[str] = set()
-        self.errors: dict[str, str] = {}
+        self.errors: dict[str, tuple[str, str]] = {}
+        self._raises = config.get("on_error") == "raise"
 
     def end_of(self, cell: Cell) -> tuple[str, Record | None, str]:
         """The state of the cell's run, its record, if it has one that says so, and what else there is to say of it."""
         if cell.key in self.errors:
-            killed = cell.key in running.noted(self._store.folder)
-            return "killed" if killed else "failed", None, self.errors[cell.key]
+            state, reason = self.errors[cell.key]
+            return state, None, reason
         record = self._store.get(cell.key)
         return record["status"] if record else "not run", record, note_of(record, cell.key in self.begun)
 
@@ -89,9 +91,14 @@ class Jobs:
         try:
             for cell, result in zip(cells, self._results(cells), strict=True):
                 if result.status == JobStatus.FAILED:
-                    self.errors[cell.key] = first_line(result._return_value)
+                    self._fail([cell], result._return_value, isinstance(result._return_value, Died))
         except Exception as error:  # every launcher has its own for a worker that died
             self._relaunch([cell for cell in cells if self._store.get(cell.key) == before[cell.key]], cells, error)
+
+    def _fail(self, cells: Sequence[Cell], error: object, killed: bool) -> None:
+        self.errors |= {cell.key: ("killed" if killed else "failed", in_a_line(error)) for cell in cells}
+        if self._raises:
+            stop_sweep(self._stop_file, f"on_error=raise: {in_a_line(error)}")
 
     def _results(self, cells: Sequence[Cell]) -> Sequence[JobReturn]:
         with stopping(self._stop_file):
@@ -104,15 +111,15 @@ class Jobs:
         noted = running.noted(self._store.folder)
         suspects = [cell for cell in lost if cell.key in noted and not running.alive(self._store.folder, cell.key)]
         if len(cells) == 1 or not suspects:
-            self.errors |= {cell.key: first_line(error) for cell in lost}
+            self._fail(lost, error, bool(suspects))
             return
-        print(f"the launcher broke ({first_line(error)}): {len(lost)} runs are started again", flush=True)
+        print(f"the launcher broke ({in_a_line(error)}): {len(lost)} runs are started again", flush=True)
         self._launch([cell for cell in lost if cell not in suspects])
         for cell in suspects:
             self._launch([cell])
 
 
-def first_line(error: object) -> str:
+def in_a_line(error: object) -> str:
     """An exception in a line; of a long one, its first sentence."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return line if len(line) < 120 else line.partition(". ")[0]
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) < 120 else line.partition(". ")[0][:240]

@@ -16,7 +16,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from experiments.config import ConfigError
-from experiments.workers import Pool, portable
+from experiments.signals import stop_sweep
+from experiments.workers import Died, Pool, portable
 
 NAME = "hydra_plugins.dlrt.ProcessLauncher"
 
@@ -82,6 +83,8 @@ class ProcessLauncher(Launcher):
             for i, result in pool.ended(1.0):  # not for ever: a signal's handler runs in between
                 failed = JobReturn(overrides=jobs[i], status=JobStatus.FAILED, _return_value=result)
                 results[i] = failed if isinstance(result, Exception) else result
+                if isinstance(result, Died) and self.config.get("on_error") == "raise":
+                    stop_sweep(self.task_function.stop_file, f"on_error=raise: {result}")  # type: ignore[attr-defined]
         return [results[i] for i in range(len(jobs))]
 
 

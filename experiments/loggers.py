@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from experiments.output import first_line
 from experiments.secrets import redacted
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class WandbLogger(Logger):
             _leave_service()  # where the id is still in use
             wandb.setup(settings=settings)
             self._run = wandb.init(mode="offline", reinit="finish_previous", **given)
-            log.warning("W&B does not answer, %s is logged offline for `wandb sync`: %s", self._name, _reason(error))
+            log.warning("W&B does not answer, %s is logged offline for `wandb sync`: %s", self._name, first_line(error))
         if self._run.url:
             log.info("W&B run %s: %s", self._name, self._run.url)
 
@@ -138,7 +139,7 @@ class WandbLogger(Logger):
             call()
         except Exception as error:
             if not self._silent:
-                log.warning("W&B stopped logging %s, the run goes on: %s", self._name, _reason(error))
+                log.warning("W&B stopped logging %s, the run goes on: %s", self._name, first_line(error))
             self._silent = True
 
 
@@ -175,10 +176,6 @@ def logged_in(base_url: str) -> bool:
         return True
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     return path.is_file() and netrc.netrc(path).authenticators(urlsplit(base_url).hostname or "") is not None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _leave_service() -> None:

@@ -1,4 +1,4 @@
-"""Printing that stops no run: neither a full disk behind `> run.log` nor a terminal that is gone."""
+"""What is printed: errors in a line, and nothing that stops a run because it cannot be printed."""
 
 import sys
 from collections.abc import Iterator
@@ -6,8 +6,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import Any
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or what kind of error it is."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class Patient:
-    """A text stream that leaves out what cannot be written."""
+    """A text stream that leaves out what cannot be written, to a full disk or a terminal that is gone."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

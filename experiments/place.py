@@ -8,6 +8,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from experiments.config import ConfigError
+
 
 @dataclass(frozen=True)
 class Place:
@@ -28,3 +30,9 @@ class Place:
         sweep = hydra.mode == RunMode.MULTIRUN
         alone = "BasicLauncher" in hydra.launcher._target_ or hydra.launcher.get("n_jobs") == 1
         return cls(hydra.overrides.task, sweep, sweep and not alone, stop_file)
+
+
+def check_folder(hydra: Any) -> None:
+    """Raise ConfigError if Hydra's config wants a working folder for each run."""
+    if hydra.job.chdir:
+        raise ConfigError("hydra.job.chdir=true: runs are found by what they are, not where; leave it out")

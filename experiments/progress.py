@@ -38,7 +38,7 @@ class LiveLine:
 
     def __init__(self, bar: Progress, name: str, epochs: int, steps: int, done: int) -> None:
         self._bar, self._epochs = bar, epochs
-        first = f"epoch {done // steps + 1}/{epochs}"
+        first = f"epoch {min(epochs, done // steps + 1)}/{epochs}"
         self._task = bar.add_task(name or "training", total=epochs * steps, completed=done, figures=first)
 
     def batch(self) -> None:

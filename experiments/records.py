@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -186,8 +186,8 @@ class Store:
         return self.folder / "weights" / f"{key}.safetensors"
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold the run `key`: a second process waits, and then finds it recorded."""
+    def lock(self, key: str, patience: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Hold the run `key`; a second process waits for it, and calls `patience` every second, which may raise."""
         folder = self.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
@@ -195,7 +195,11 @@ class Store:
             lock.acquire(timeout=0)
         except Timeout:
             print(f"run {key} is being trained by another process: waiting for it", flush=True)
-            lock.acquire()
+            while True:
+                patience()
+                with suppress(Timeout):
+                    lock.acquire(timeout=1)
+                    break
         try:
             self._tidy(key)
             yield

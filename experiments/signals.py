@@ -4,16 +4,16 @@ SIGINT, SIGTERM and SIGUSR1 (with which SLURM warns) count. A sweep is stopped t
 at, whatever launcher started them and wherever they run, so that none of them is killed while it writes.
 """
 
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 EVERY = 0.2  # seconds from one look at the file to the next
+ECHO = 1.0  # seconds in which a launcher may pass on the SIGINT that its jobs have already
 Handler = Callable[[int, FrameType | None], object]
 
 
@@ -29,10 +29,9 @@ class Stop:
     """Whether to stop: a signal came, or there is the sweep's file, which says why."""
 
     def __init__(self, file: Path | None = None) -> None:
-        self.file, self.signum = file, None
-        self._looked = 0.0
-
-    signum: int | None
+        self.file = file
+        self.signum: int | None = None
+        self.at = self._looked = 0.0
 
     def check(self) -> None:
         """Raise Preempted if it is time to stop."""
@@ -47,18 +46,26 @@ class Stop:
 def stopped(file: Path | None) -> str:
     """Why the sweep of that file has been stopped; empty if it has not."""
     try:
-        return file.read_text() if file is not None else ""
+        return (file.read_text() or "a full disk") if file is not None else ""
     except OSError:
         return ""
 
 
+def stop_sweep(file: Path, reason: str) -> None:
+    """Tell all runs of the sweep to stop."""
+    with suppress(OSError):  # on a full disk the file is there, if empty
+        file.write_text(reason)
+
+
 @contextmanager
 def stoppable(file: Path | None = None) -> Iterator[Stop]:
-    """Within, a signal sets what `Stop.check` finds; a second SIGINT raises KeyboardInterrupt at once."""
+    """Within, a signal sets what `Stop.check` finds; a second SIGINT, if no echo of the first, ends the run at once."""
     stop = Stop(file)
 
     def note(signum: int, _: FrameType | None) -> None:
-        if stop.signum is not None and signum == signal.SIGINT:
+        if stop.signum is None:
+            stop.at = time.monotonic()
+        elif signum == signal.SIGINT and time.monotonic() - stop.at > ECHO:
             raise KeyboardInterrupt
         stop.signum = signum
 
@@ -73,7 +80,7 @@ def stopping(file: Path) -> Iterator[None]:
     def tell(signum: int, _: FrameType | None) -> None:
         if file.exists() and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        file.write_text(signal.Signals(signum).name)
+        stop_sweep(file, signal.Signals(signum).name)
         print(f"{signal.Signals(signum).name}: the runs stop after their step (again to stop at once)", flush=True)
 
     with handling(tell):
@@ -96,8 +103,3 @@ def pass_on(signum: int) -> None:
     handler = signal.getsignal(signum)
     if callable(handler) and handler is not signal.default_int_handler:
         handler(signum, None)
-
-
-def is_worker() -> bool:
-    """Whether another Python process started this one for its jobs."""
-    return multiprocessing.parent_process() is not None

@@ -15,6 +15,7 @@ from experiments import launcher, launchers, presets, sweeps
 from experiments.compose import Compose, remembering
 from experiments.config import ConfigError
 from experiments.jobs import Jobs, Task
+from experiments.place import check_folder
 from experiments.presets import Axes, Draft
 from experiments.records import Store, needs_training
 from experiments.references import Cell, Reference, literal
@@ -56,6 +57,7 @@ class BlockSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Raises ConfigError before anything is trained; SystemExit(1) in the end if a run failed."""
+        check_folder(self.config.hydra)
         if self.max_batch_size is not None and self.max_batch_size < 0:
             raise ConfigError(f"hydra.sweeper.max_batch_size={self.max_batch_size}: give at least 1, or null")
         parser = OverridesParser.create(self.hydra_context.config_loader)

@@ -98,7 +98,7 @@ def _check_fit(config: str) -> None:
         with torch.no_grad():
             outputs = net(x)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise ConfigError(
             f"{pair}: the model does not take images of shape {tuple(x.shape[1:])} ({reason}); "
             "give model.kwargs and data.kwargs that fit each other"

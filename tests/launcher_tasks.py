@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -20,6 +21,11 @@ def faulty(cfg: DictConfig) -> int:
     if cfg.seed == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return cfg.seed
+
+
+def faulty_too(cfg: DictConfig, stop_file: Path) -> int:
+    """As `faulty`, called as a sweep's job."""
+    return faulty(cfg)
 
 
 class Unpicklable(Exception):

@@ -88,6 +88,15 @@ class Fragile(Net):
         return super().forward(x)
 
 
+class Signalled(Net):
+    """A Net whose evaluations send SIGTERM to their process."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and len(x) > 2:  # not in the rehearsal, which tries two images
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(x)
+
+
 def net_from(weights: str) -> nn.Module:
     """A Net with the weights in a file."""
     net = Net()

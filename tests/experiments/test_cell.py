@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fake_running import running
 from toy_runs import ADAPTED, PROBED, TOY, Net, command, compose, records_in
 
 import dlrt
 from experiments import cell, evaluation, execution
+from experiments import running as notes
 from experiments.checkpoints import Snapshot
 from experiments.evaluation import accuracy
 from experiments.records import Store, identity, key_of, name_of
@@ -200,6 +204,61 @@ def test_a_terminated_run_is_recorded_as_preempted(launcher: str, tmp_path: Path
     assert (record["status"], record["error"]["kind"]) == ("preempted", "Preempted")
     assert len(record["history"]) >= 1
     assert len(list((tmp_path / "checkpoints" / record["key"]).iterdir())) == 1
+
+
+def test_a_signal_that_comes_after_the_last_step_stops_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = ["model.target=toy_runs:Signalled", "trainer.epochs=1", "trainer.warmup_steps=0", "seed=0,1,2"]
+    assert command("-m", *TOY, *once, f"results_dir={tmp_path}") == 128 + signal.SIGTERM
+    assert [record["status"] for record in records_in(tmp_path)] == ["done"]
+    assert "0 of 3 runs failed, 2 are left" in capsys.readouterr().out
+
+
+def test_what_another_process_has_just_trained_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever rerun says: this process has waited for it."""
+    assert command(*TOY, f"results_dir={tmp_path}") == 0
+    record, lock = only_record(tmp_path), Store.lock
+
+    @contextmanager
+    def waiting(self: Store, *arguments: Any) -> Iterator[None]:
+        with lock(self, *arguments):
+            self.write(record | {"timing": record["timing"] | {"started": "2030-01-01T00:00:00+00:00"}})
+            yield
+
+    monkeypatch.setattr(Store, "lock", waiting)
+    capsys.readouterr()
+    assert command(*TOY, f"results_dir={tmp_path}", "rerun=all") == 0
+    assert "recorded already" in capsys.readouterr().out
+    assert only_record(tmp_path)["timing"]["started"].startswith("2030")
+
+
+def test_a_note_that_a_killed_rerun_has_left_goes_with_the_next_call(tmp_path: Path) -> None:
+    assert command(*TOY, f"results_dir={tmp_path}") == 0
+    key = only_record(tmp_path)["key"]
+    notes.note(tmp_path, running({"key": key, "name": "a-run"}))
+    assert command(*TOY, f"results_dir={tmp_path}") == 0
+    assert notes.noted(tmp_path) == {}
+
+
+def test_weights_that_cannot_be_saved_are_a_failure_without_a_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "weights").touch()
+    assert command(*TOY, f"results_dir={tmp_path}") == 1
+    record = only_record(tmp_path)
+    assert record["status"] == "failed" and record["final"] is None
+    assert "test accuracy" not in capsys.readouterr().out
+
+
+def test_runs_have_the_threads_that_they_ask_for_and_the_next_those_of_before(tmp_path: Path) -> None:
+    timing = [word for word in TOY if not word.startswith("threads")] + ["task=time_training", "timing.repeats=1"]
+    before = torch.get_num_threads()
+    assert command("-m", *timing, f"threads={before + 1},null", f"results_dir={tmp_path}") == 0
+    found = {record["config"]["threads"]: record["provenance"]["threads"] for record in records_in(tmp_path)}
+    assert found == {before + 1: before + 1, None: before} and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

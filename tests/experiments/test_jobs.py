@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from toy_runs import TOY, command, records_in
 
 from experiments import running as notes
-from experiments.jobs import Job, Jobs, first_line
+from experiments.jobs import Job, Jobs, in_a_line
 from experiments.records import Store
 from experiments.references import Cell
 
@@ -72,10 +72,10 @@ def test_of_a_launch_that_broke_what_was_running_is_started_again_one_by_one_and
     with jobs:
         jobs.run(CELLS)
     assert launcher.launched == ["abcdef", "ef", "c", "d"]
-    assert recorded(tmp_path) == "abdef" and jobs.errors == {"c": "a worker died"}
+    assert recorded(tmp_path) == "abdef" and jobs.errors == {"c": ("killed", "a worker died and much more")}
     assert [jobs.end_of(cell)[0] for cell in CELLS] == ["done", "done", "killed", "done", "done", "done"]
-    assert jobs.end_of(CELLS[2]) == ("killed", None, "a worker died")
-    assert "the launcher broke (a worker died): 4 runs are started again" in capsys.readouterr().out
+    assert jobs.end_of(CELLS[2]) == ("killed", None, "a worker died and much more")
+    assert "the launcher broke (a worker died and much more): 4 runs are started again" in capsys.readouterr().out
 
 
 def test_two_runs_that_break_the_launcher_cost_no_other(jobs_with: Callable[..., Any], tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_a_launcher_that_never_works_is_tried_a_few_times_only(jobs_with: Callab
     jobs, launcher = jobs_with(broken_by="abcdef", notes=False)
     with jobs:
         jobs.run(CELLS)
-    assert launcher.launched == ["abcdef"] and jobs.errors == dict.fromkeys("abcdef", "a worker died")
-    assert jobs.end_of(CELLS[0]) == ("failed", None, "a worker died")
+    assert launcher.launched == ["abcdef"] and jobs.errors.keys() == set("abcdef")
+    assert jobs.end_of(CELLS[0]) == ("failed", None, "a worker died and much more")
 
     jobs, launcher = jobs_with(broken_by="abcdef")
     with jobs:
@@ -120,9 +120,21 @@ def test_nothing_is_started_once_the_sweep_is_stopped(jobs_with: Callable[..., A
     assert jobs.end_of(CELLS[0])[:2] == ("not run", None) and jobs.stopped == ""
 
 
+def test_on_error_raise_stops_the_sweep_for_a_run_that_was_killed_too(
+    jobs_with: Callable[..., Any], tmp_path: Path
+) -> None:
+    jobs, launcher = jobs_with(broken_by="b", at_a_time=1)
+    jobs._raises = True
+    with jobs:
+        jobs.run(CELLS)
+        assert launcher.launched == ["abcdef", "cdef", "b"] and "on_error=raise: a worker died" in jobs.stopped
+        jobs.run(CELLS)
+        assert len(launcher.launched) == 3
+
+
 def test_a_failure_is_said_in_one_line() -> None:
-    assert first_line(ValueError("one\ntwo")) == "one" and first_line(ValueError()) == "ValueError"
-    assert first_line(RuntimeError(f"A worker died. {'And so on. ' * 20}")) == "A worker died"
+    assert in_a_line(ValueError("one\n two")) == "one two" and in_a_line(ValueError()) == "ValueError"
+    assert in_a_line(RuntimeError(f"A worker died. {'And so on. ' * 20}")) == "A worker died"
 
 
 RAISING = ("on_error=raise", "+model.kwargs.mode=ok,raise,diverge", "seed=0,1")

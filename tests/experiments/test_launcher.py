@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
@@ -9,9 +10,10 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode, TaskFunction
-from launcher_tasks import faulty, seed_and_process
+from launcher_tasks import faulty, faulty_too, seed_and_process
 
 from experiments.config import CONF
+from experiments.jobs import Job
 from experiments.launcher import ProcessLauncher
 from experiments.workers import Died
 
@@ -22,10 +24,10 @@ def hydra() -> Iterator[None]:
         yield
 
 
-def launcher_of(n_jobs: int, task: TaskFunction) -> ProcessLauncher:
+def launcher_of(n_jobs: int, task: TaskFunction, *overrides: str) -> ProcessLauncher:
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    config = hydra.compose_config("config", [], RunMode.MULTIRUN, with_log_configuration=False)
+    config = hydra.compose_config("config", list(overrides), RunMode.MULTIRUN, with_log_configuration=False)
     launcher = ProcessLauncher(n_jobs)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
     launcher.setup(hydra_context=context, task_function=task, config=config)
@@ -52,6 +54,15 @@ def test_a_job_that_raises_and_one_that_is_killed_take_no_other_with_them() -> N
     assert (raised.status, killed.status) == (JobStatus.FAILED, JobStatus.FAILED)
     assert "this and that" in str(raised._return_value)
     assert isinstance(killed._return_value, Died) and "killed by SIGKILL" in str(killed._return_value)
+
+
+def test_on_error_raise_stops_the_sweep_when_a_process_dies(tmp_path: Path) -> None:
+    launcher = launcher_of(1, Job(faulty_too, tmp_path / "stop"), "on_error=raise")
+    results = launcher.launch([["seed=0"], ["seed=2"], ["seed=3"]], 0)
+    launcher.close()
+    assert [result.status for result in results] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
+    assert [result._return_value for result in results][::2] == [0, None]
+    assert "on_error=raise: its process died (killed by SIGKILL)" in (tmp_path / "stop").read_text()
 
 
 def test_an_interrupt_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:

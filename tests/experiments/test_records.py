@@ -176,6 +176,14 @@ def test_a_write_that_fails_leaves_the_old_record_and_nothing_else(
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["a-run-0123456789ab.json"]
 
 
+def test_who_waits_for_a_run_can_be_stopped(tmp_path: Path) -> None:
+    def stopped() -> None:
+        raise InterruptedError
+
+    with Store(tmp_path).lock("a-key"), pytest.raises(InterruptedError), Store(tmp_path).lock("a-key", stopped):
+        raise AssertionError
+
+
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path = Store(tmp_path).write(RECORD)
     for text, sentence in (

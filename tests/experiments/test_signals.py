@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.signals import SIGNALS, Preempted, Stop, handling, pass_on, stoppable, stopped, stopping
+from experiments.signals import SIGNALS, Preempted, Stop, handling, pass_on, stop_sweep, stoppable, stopped, stopping
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
@@ -20,10 +20,22 @@ def test_a_signal_is_found_by_the_next_check_and_not_before(signum: signal.Signa
     assert stopped.value.signum == signal.SIGTERM
 
 
-def test_a_second_ctrl_c_ends_at_once() -> None:
+def test_a_second_ctrl_c_ends_at_once_unless_it_is_an_echo_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with pytest.raises(KeyboardInterrupt), stoppable():
         os.kill(os.getpid(), signal.SIGINT)
+        now[0] += 0.9
         os.kill(os.getpid(), signal.SIGINT)
+        now[0] += 0.2
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_sweep_is_stopped_even_if_the_disk_is_full(tmp_path: Path) -> None:
+    file = tmp_path / "stop"
+    file.touch()  # all that a full disk lets happen
+    stop_sweep(tmp_path, "a folder cannot be written to")
+    assert stopped(file) == "a full disk"
 
 
 def test_handlers_are_restored_whatever_happens() -> None:
