@@ -83,6 +83,7 @@ class WandbLogger(Logger):
             finish_timeout_raises=True,
             x_disable_meta=True,  # it has the command line, which may name a key
         )
+        _make_telemetry()
         login = logged_in(wandb.setup(settings=settings).settings.base_url)
         mode: Any = wanted or os.environ.get("WANDB_MODE") or ("online" if login else "offline")
         given |= {"name": self._name, "settings": settings, "resume": "allow"}
@@ -176,6 +177,14 @@ def logged_in(base_url: str) -> bool:
         return True
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     return path.is_file() and netrc.netrc(path).authenticators(urlsplit(base_url).hostname or "") is not None
+
+
+def _make_telemetry() -> None:
+    """Make what W&B reports a service with that does not start: made then, it waits for itself for ever (W&B 0.31)."""
+    with suppress(ImportError):
+        from wandb.analytics.opentelemetry.opentelemetry_proxy import get_telemetry_recorder
+
+        get_telemetry_recorder()
 
 
 def _leave_service() -> None:
