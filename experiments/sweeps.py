@@ -65,11 +65,6 @@ def write(folder: Path, name: str, arguments: Sequence[str], cells: Sequence[Cel
         temporary.write_text(json.dumps(redacted(found), indent=1), encoding="utf-8")
 
 
-def read(folder: Path, name: str) -> Sweep | None:
-    """The sweep `name`, None if there is no such sweep or its file is damaged."""
-    return _read(_path(folder, name))
-
-
 def all_of(folder: Path) -> list[Sweep]:
     """The sweeps in the folder of runs `folder`, the newest first; a damaged file is left out."""
     found = [sweep for path in (folder / "sweeps").glob("*.json") if (sweep := _read(path)) is not None]

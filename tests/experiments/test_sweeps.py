@@ -8,7 +8,7 @@ from fake_records import config
 
 from experiments.records import key_of, name_of
 from experiments.references import Cell
-from experiments.sweeps import Planned, all_of, read, write
+from experiments.sweeps import Planned, Sweep, all_of, write
 
 
 def cell(method: str, tau: float | None = None, seed: int = 0) -> Cell:
@@ -17,6 +17,11 @@ def cell(method: str, tau: float | None = None, seed: int = 0) -> Cell:
 
 
 CELLS = [cell("abc_psi", 0.1), cell("abc_psi", 0.2), cell("dense")]
+
+
+def read(folder: Path, name: str) -> Sweep | None:
+    """The sweep of that name."""
+    return next((sweep for sweep in all_of(folder) if sweep.name == name), None)
 
 
 def test_a_sweep_is_read_as_it_was_written(tmp_path: Path) -> None:
