@@ -67,13 +67,15 @@ class BlockSweeper(Sweeper):
         cfg, blocks = plan.cfg, plan.blocks
         check(blocks, self._validated)
         store, cells, reasons = Store(cfg.results_dir), list[Cell](), list[str]()
-        for cell in presets.known(blocks, store, self._compose)[0]:
+        planned, waiting = presets.known(blocks, store, self._compose)
+        for cell in planned:
             store.get(cell.key)  # a file that is no record is a mistake, too
         name = cfg.logger.group or group_of(given)
         asked = [*(line for line in self.config.hydra.overrides.hydra if line != "hydra.mode=MULTIRUN"), *arguments]
         with Jobs(self.hydra_context, self.task_function, self.config, store, self.max_batch_size) as jobs:
             for drafts in blocks:
-                planned, waiting = presets.known(blocks, store, self._compose)
+                if waiting:
+                    planned, waiting = presets.known(blocks, store, self._compose)
                 sweeps.write(store.folder, name, asked, presets.unique(planned), waiting)
                 settled, unsettled = presets.settle(drafts, cells, store, self._validated)
                 fresh = presets.unique([*cells, *settled])[len(cells) :]

@@ -99,7 +99,7 @@ def _hired(quiet: bool) -> Worker:
 
 
 def _serve(connection: Connection, quiet: bool) -> None:
-    """A worker's life: it ends with its parent."""
+    """A worker's life: it ends when its parent has ended or has no more calls, after the one that it is in."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches all processes: the parent tells whom to stop
     if quiet:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115

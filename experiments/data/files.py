@@ -1,13 +1,13 @@
 """The four raw files of MNIST and of Fashion-MNIST: their names, their SHA-256, reading and storing them."""
 
-import contextlib
 import gzip
 import hashlib
 import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+
+from experiments.storage import replacing
 
 LARGEST_FILE = 160_000_000  # bytes; reading stops there: CIFAR-100's train has 155 million, train-images-idx3 47
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # torchvision's folder and class names
@@ -64,17 +64,9 @@ def verify(dataset: str, files: Mapping[str, bytes]) -> None:
 
 def store(files: Mapping[str, bytes], folder: Path) -> None:
     """Write each file under a temporary name in `folder` and rename it: no reader sees half a file."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would lock out other users of a shared folder
-            os.replace(temporary, folder / name)
-        finally:
-            with contextlib.suppress(FileNotFoundError):  # renamed, as it should be
-                os.unlink(temporary)
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError
 from experiments.kept import line_of
 from experiments.records import RERUN
+from experiments.storage import replacing
 
 Record = dict[str, Any]
 
@@ -36,11 +36,9 @@ class Output:
         Raises:
             ConfigError: it cannot be written.
         """
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text("".join(self._lines.values()), encoding="utf-8")
-            os.replace(temporary, self.path)
+            with replacing(self.path) as temporary:
+                temporary.write_text("".join(self._lines.values()), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--out {self.path}: cannot be written ({error.strerror}); give another file") from error
 
